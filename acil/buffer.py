@@ -1,0 +1,105 @@
+"""The fixed layers between backbone and head: random expansion and quantisation."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from acil.checks import check_count, check_finite
+
+# Values looked at for the scale; a quantile of more gives the same step to three digits.
+CALIBRATION_VALUES = 4_000_000
+# Clipping one value in ten thousand buys a finer step for all others.
+CALIBRATION_QUANTILE = 0.9999
+
+
+class RandomBuffer(nn.Module):
+    """The paper's buffer layer: ``phi = relu(f W_B)`` with a random matrix W_B that is never trained.
+
+    Args:
+        in_features: width of a feature.
+        dim: width d of an expanded feature.
+        seed: fixes W_B; entries are uniform within +-1/sqrt(in_features), as in the authors' code.
+
+    References:
+        Zhuang et al., NeurIPS 2022, eq. 4.
+    """
+
+    projection: Tensor
+
+    def __init__(self, in_features: int, dim: int, seed: int = 0) -> None:
+        super().__init__()
+        check_count(in_features, "in_features")
+        check_count(dim, "dim")
+        self.in_features = in_features
+        self.dim = dim
+        self.seed = seed
+        generator = torch.Generator().manual_seed(seed)
+        uniform = torch.rand(in_features, dim, generator=generator)
+        self.register_buffer("projection", (2 * uniform - 1) / in_features**0.5)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(n, in_features) to (n, dim), both float32."""
+        return torch.relu_(features @ self.projection)
+
+
+class Quantizer(nn.Module):
+    """Rounds expanded features to int8: ``z = clamp(round(phi / scale), -127, 127)``.
+
+    The scale is calibrated once, on features of the base phase, and saved with the model; were it to move, integer
+    moments of different phases could not be added.
+
+    Attributes:
+        scale: () float64, the step; 0 until calibrated.
+        clipped: () int64, how many learned values lay beyond the largest step.
+        quantized: () int64, how many values were learned in all.
+    """
+
+    scale: Tensor
+    clipped: Tensor
+    quantized: Tensor
+    levels = 127
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("scale", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("clipped", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("quantized", torch.zeros((), dtype=torch.int64))
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether the scale is fixed."""
+        return bool(self.scale > 0)
+
+    @property
+    def clipped_share(self) -> float:
+        """Share of all learned values that were clipped, in 0..1."""
+        return float(self.clipped) / max(1, int(self.quantized))
+
+    def calibrate(self, features: Tensor) -> None:
+        """Fix the scale so that all but one in ten thousand of these (n, d) values fit.
+
+        Raises:
+            ValueError: it is fixed already, or there is no finite value to fit.
+        """
+        if self.is_calibrated:
+            raise ValueError("the scale is fixed already; moments of two scales cannot be added")
+        check_finite(features, "features")
+        if not features.numel():
+            raise ValueError("calibration needs at least one feature row, got none")
+        values = features.flatten()[:: max(1, features.numel() // CALIBRATION_VALUES)].abs().double()
+        rank = max(1, round(CALIBRATION_QUANTILE * len(values)))
+        largest = values.kthvalue(rank).values
+        if not largest > 0:
+            largest = features.abs().max().double()
+        self.scale.copy_(largest / self.levels if largest > 0 else torch.ones_like(largest))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(n, d) floating point to (n, d) int8."""
+        step = self.scale.to(features.dtype)
+        return (features / step).round_().clamp_(-self.levels, self.levels).to(torch.int8)
+
+    def count_clipped(self, features: Tensor) -> None:
+        """Add these learned values to the count behind ``clipped_share``."""
+        self.clipped += torch.count_nonzero(features.abs() > self.scale.to(features.dtype) * (self.levels + 0.5))
+        self.quantized += features.numel()

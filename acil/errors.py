@@ -1,0 +1,13 @@
+"""Errors that a caller may want to catch. Every one of them is a ``ValueError``."""
+
+
+class ModelFileError(ValueError):
+    """A model file is missing, truncated, tampered with, or of another format."""
+
+
+class NotLearnedError(ValueError):
+    """Samples to forget were never learned, as far as counts and moments can tell."""
+
+
+class SingularMomentsError(ValueError):
+    """The regularised moments are numerically singular; a larger gamma solves it."""

@@ -1,0 +1,81 @@
+"""What every analytic head offers."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from acil.checks import check_features, check_labels, check_positive
+
+
+class AnalyticHead(nn.Module, ABC):
+    """A linear classifier in closed form, learnt from expanded features in any number of calls.
+
+    Labels are integers of 0 or more, in any order; a class may appear at any time and come back later. Whatever the
+    split into calls, the weights are those of joint ridge regression on one-hot labels.
+
+    Args:
+        dim: width d of an expanded feature.
+        gamma: ridge, above 0.
+    """
+
+    def __init__(self, dim: int, gamma: float) -> None:
+        super().__init__()
+        check_positive(gamma, "gamma")
+        self.dim = dim
+        self.gamma = gamma
+
+    @property
+    @abstractmethod
+    def classes(self) -> Tensor:
+        """(K,) int64: the labels learned, ascending; column k of the logits belongs to ``classes[k]``."""
+
+    @property
+    @abstractmethod
+    def counts(self) -> Tensor:
+        """(K,) int64: samples learned of each class."""
+
+    @property
+    @abstractmethod
+    def weight(self) -> Tensor:
+        """(d, K) float64: the ridge solution for everything learned so far."""
+
+    @abstractmethod
+    def learn(self, features: Tensor, labels: Tensor) -> None:
+        """Learn samples.
+
+        Args:
+            features: (n, d) floating point, finite.
+            labels: (n,) integers, 0 or more.
+
+        Raises:
+            ValueError: shapes, dtypes or values differ; nothing has changed then.
+        """
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether the head is ready for its first ``learn``."""
+        return True
+
+    def calibrate(self, features: Tensor) -> None:
+        """Fit what must be fixed before the first ``learn`` to typical (n, d) features; by default nothing."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Logits of (n, d) features over all classes learned: (n, K), in the features' dtype."""
+        return features @ self.weight.to(features.dtype)
+
+    def predict(self, features: Tensor) -> Tensor:
+        """The likeliest label of each of (n, d) features: (n,) int64.
+
+        Raises:
+            ValueError: nothing was learned yet.
+        """
+        if not len(self.classes):
+            raise ValueError("nothing was learned yet; call learn first")
+        return self.classes[torch.argmax(self(features), dim=1)]
+
+    def _check_samples(self, features: Tensor, labels: Tensor) -> None:
+        check_features(features, self.dim)
+        check_labels(labels, len(features))

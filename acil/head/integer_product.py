@@ -1,0 +1,103 @@
+"""Exact products of int8 matrices, by the fastest kernel that is exact on this machine.
+
+Two kernels can be exact: int8 x int8 -> int32 (``torch._int_mm``), and float32 on few enough rows that every
+partial sum is an integer below 2^24. Some processors saturate int8 products, some lack a fast int8 kernel, and
+reduced-precision modes (TF32, bfloat16) break the float32 one. So both are tried on a random product,
+once per process and device, and the faster of those that are exact is used. Either way the result is the same
+integers.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Kernel = Callable[[Tensor, Tensor], Tensor]
+
+# 127^2 rows must stay below 2^31 in int32 and below 2^24 in float32.
+MAX_ROWS_INT32 = 131_072
+MAX_ROWS_FLOAT32 = 1_040
+
+# Widths of the blocks on and above the diagonal; wide enough for the kernel to run at full speed.
+BLOCK_WIDTH = 1_024
+
+
+def add_gram(total: Tensor, rows: Tensor) -> None:
+    """Add the upper triangle of ``rows^T rows`` to ``total``, in place and exactly.
+
+    Args:
+        total: (d, d) int64. Blocks strictly below the diagonal are neither read nor written.
+        rows: (n, d) int8 with values in -127..127.
+    """
+    multiply = exact_kernel(rows.device)
+    width = rows.shape[1]
+    for chunk in rows.split(MAX_ROWS_INT32):
+        transposed = chunk.t().contiguous()  # (d, n)
+        for start in range(0, width, BLOCK_WIDTH):
+            stop = min(start + BLOCK_WIDTH, width)
+            total[start:stop, start:] += multiply(transposed[start:stop], chunk[:, start:])
+
+
+@cache
+def exact_kernel(device: torch.device) -> Kernel:
+    """The faster of the kernels that prove exact on this device."""
+    generator = torch.Generator().manual_seed(0)
+    left = torch.randint(-127, 128, (256, 2_000), generator=generator, dtype=torch.int8)
+    left[0] = 127  # the extremes are where saturating hardware shows
+    left[1] = -127
+    expected = (left.double() @ left.double().t()).long()
+    left = left.to(device)
+    right = left.t()
+    seconds: dict[Kernel, float] = {}
+    for kernel in (_int8_product, _float32_product):
+        try:
+            exact = torch.equal(kernel(left, right).cpu().long(), expected)
+        except RuntimeError:  # the kernel does not exist on this device
+            continue
+        if exact:
+            seconds[kernel] = _seconds(kernel, left, right)
+    return min(seconds, key=lambda kernel: seconds[kernel])
+
+
+def _seconds(kernel: Kernel, left: Tensor, right: Tensor) -> float:
+    start = time.perf_counter()
+    for _ in range(3):
+        result = kernel(left, right)
+    result[0, 0].item()  # waits for the device
+    return time.perf_counter() - start
+
+
+def _int8_product(left: Tensor, right: Tensor) -> Tensor:
+    """(a, n) @ (n, b) int8 -> int32, for n up to ``MAX_ROWS_INT32``."""
+    rows, columns = left.shape[0], right.shape[1]
+    if left.is_cuda:  # its kernel wants sizes in multiples of 8, and more than 16 rows
+        inner = -left.shape[1] % 8
+        left = F.pad(left, (0, inner, 0, max(24, rows + -rows % 8) - rows))
+        right = F.pad(right, (0, -columns % 8, 0, inner))
+    return torch._int_mm(left, right)[:rows, :columns]
+
+
+def _float32_product(left: Tensor, right: Tensor) -> Tensor:
+    """(a, n) @ (n, b) int8 -> int64, in slices whose float32 sums are exact integers."""
+    total = left.new_zeros(left.shape[0], right.shape[1], dtype=torch.int64)
+    with _full_float32_precision():
+        for start in range(0, left.shape[1], MAX_ROWS_FLOAT32):
+            stop = start + MAX_ROWS_FLOAT32
+            total += (left[:, start:stop].float() @ right[start:stop].float()).long()
+    return total
+
+
+@contextmanager
+def _full_float32_precision() -> Iterator[None]:
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)

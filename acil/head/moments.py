@@ -1,0 +1,176 @@
+"""Second moments of quantised features: sums of integers, so order and grouping cannot matter."""
+
+from __future__ import annotations
+
+import hashlib
+import torch
+from torch import Tensor, nn
+
+from acil.checks import check_count, check_labels
+from acil.errors import NotLearnedError
+from acil.head.growing import GrowingState
+from acil.head.integer_product import add_gram
+
+
+class FeatureMoments(GrowingState, nn.Module):
+    """The sufficient statistics of ridge regression on one-hot labels.
+
+    For rows z (quantised expanded features) it holds the autocorrelation ``A = sum z z^T``, per class the
+    cross-correlation ``C_k = sum of z of class k``, and the class counts. All are int64 sums of integer
+    products: any order, batch size or partition of the same samples gives the same bits.
+
+    Args:
+        dim: width d of a row.
+
+    Attributes:
+        autocorrelation: (d, d) int64; the upper triangle counts, blocks below the diagonal are unused.
+        cross_correlation: (K, d) int64, a row for each class in ``classes``.
+        counts: (K,) int64, samples of each class, all above 0.
+        classes: (K,) int64, the labels seen, ascending.
+        version: grows with every change; what is derived from the moments may be cached against it.
+    """
+
+    autocorrelation: Tensor
+    cross_correlation: Tensor
+    counts: Tensor
+    classes: Tensor
+    growing = ("cross_correlation", "counts", "classes")
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        check_count(dim, "dim")
+        self.version = 0
+        self.register_buffer("autocorrelation", torch.zeros(dim, dim, dtype=torch.int64))
+        self.register_buffer("cross_correlation", torch.zeros(0, dim, dtype=torch.int64))
+        self.register_buffer("counts", torch.zeros(0, dtype=torch.int64))
+        self.register_buffer("classes", torch.zeros(0, dtype=torch.int64))
+
+    @property
+    def dim(self) -> int:
+        """Width of a row."""
+        return int(self.autocorrelation.shape[0])
+
+    @property
+    def samples(self) -> int:
+        """How many rows the moments hold."""
+        return int(self.counts.sum())
+
+    def add(self, rows: Tensor, labels: Tensor) -> None:
+        """Add samples.
+
+        Args:
+            rows: (n, d) int8, values in -127..127.
+            labels: (n,) integers, 0 or more.
+
+        Raises:
+            ValueError: shapes, dtypes or values differ; nothing has changed then.
+        """
+        self._check_rows(rows)
+        check_labels(labels, len(rows))
+        if not len(rows):
+            return
+        present, positions = torch.unique(labels.to(rows.device), return_inverse=True)
+        sums = torch.zeros(len(present), self.dim, dtype=torch.int32, device=rows.device)
+        if len(rows) * 127 >= 2**31:
+            sums = sums.long()
+        sums.index_add_(0, positions, rows.to(sums.dtype))
+        places = self._places_of(present.long())
+        self.cross_correlation[places] += sums
+        self.counts[places] += torch.bincount(positions, minlength=len(present))
+        add_gram(self.autocorrelation, rows)
+        self.version += 1
+
+    def merge(self, other: FeatureMoments) -> None:
+        """Add all samples of ``other``; it is left as it is.
+
+        Raises:
+            ValueError: ``other`` has another width.
+        """
+        self._check_width(other)
+        places = self._places_of(other.classes)
+        self.cross_correlation[places] += other.cross_correlation
+        self.counts[places] += other.counts
+        self.autocorrelation += other.autocorrelation
+        self.version += 1
+
+    def subtract(self, other: FeatureMoments) -> None:
+        """Take all samples of ``other`` away; classes left without samples disappear.
+
+        Raises:
+            NotLearnedError: more samples of a class than were learned, or samples that cannot have been among
+                the learned ones. Nothing has changed then.
+        """
+        self._check_width(other)
+        self._check_contains(other)
+        places = torch.searchsorted(self.classes, other.classes)
+        self.cross_correlation[places] -= other.cross_correlation
+        self.counts[places] -= other.counts
+        self.autocorrelation -= other.autocorrelation
+        left = self.counts > 0
+        self.classes = self.classes[left]
+        self.counts = self.counts[left]
+        self.cross_correlation = self.cross_correlation[left]
+        self.version += 1
+
+    def digest(self) -> str:
+        """SHA-256 of the moments in canonical order: equal digests mean equal moments, bit for bit.
+
+        The order is: width, number of classes, classes, counts, cross-correlation by class, then the rows of the
+        autocorrelation from the diagonal on; everything as little-endian int64.
+        """
+        sha = hashlib.sha256()
+        sizes = torch.tensor([self.dim, len(self.classes)])
+        for part in (sizes, self.classes, self.counts, self.cross_correlation):
+            sha.update(_little_endian(part))
+        matrix = self.autocorrelation.cpu().numpy().astype("<i8", copy=False)
+        for row in range(self.dim):
+            sha.update(matrix[row, row:].data)
+        return sha.hexdigest()
+
+    def _places_of(self, labels: Tensor) -> Tensor:
+        """Indices of ``labels`` (unique, ascending) among the classes; unseen ones are inserted first."""
+        unseen = labels[~torch.isin(labels, self.classes)]
+        if len(unseen):
+            classes, order = torch.sort(torch.cat([self.classes, unseen]))
+            self.counts = torch.cat([self.counts, torch.zeros_like(unseen)])[order]
+            rows = self.cross_correlation.new_zeros(len(unseen), self.dim)
+            self.cross_correlation = torch.cat([self.cross_correlation, rows])[order]
+            self.classes = classes
+        return torch.searchsorted(self.classes, labels)
+
+    def _check_rows(self, rows: Tensor) -> None:
+        if rows.dtype != torch.int8 or rows.ndim != 2 or rows.shape[1] != self.dim:
+            raise ValueError(
+                f"rows must be int8 of shape (n, {self.dim}), got {rows.dtype} of {tuple(rows.shape)}"
+            )
+        if len(rows) and int(rows.min()) < -127:
+            raise ValueError("rows must lie in -127..127, got -128; quantise with acil.Quantizer")
+
+    def _check_width(self, other: FeatureMoments) -> None:
+        if other.dim != self.dim:
+            raise ValueError(f"moments of width {other.dim} do not fit moments of width {self.dim}")
+
+    def _check_contains(self, other: FeatureMoments) -> None:
+        """What can be known of ``other`` being a part of this: counts, and the signs of what would remain."""
+        for label, count in zip(other.classes.tolist(), other.counts.tolist(), strict=True):
+            learned = int(self.counts[self.classes == label].sum())
+            if count > learned:
+                raise NotLearnedError(
+                    f"cannot forget {count} samples of class {label}: {learned} were learned; pass only learned samples"
+                )
+        places = torch.searchsorted(self.classes, other.classes)
+        emptied = self.counts[places] == other.counts
+        remainder = self.cross_correlation[places] - other.cross_correlation
+        power = self.autocorrelation.diagonal() - other.autocorrelation.diagonal()
+        if bool(remainder[emptied].any()) or bool((power < 0).any()):
+            raise NotLearnedError(
+                "these samples cannot all have been learned: taking them away leaves impossible moments; "
+                "pass the same images, labels and backbone that were learned"
+            )
+
+    def _state_loaded(self) -> None:
+        self.version += 1
+
+
+def _little_endian(values: Tensor) -> bytes:
+    return values.cpu().contiguous().numpy().astype("<i8", copy=False).tobytes()

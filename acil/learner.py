@@ -1,0 +1,283 @@
+"""The learner: backbone, buffer layer and head as one module."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from acil.backbones import create_backbone
+from acil.buffer import RandomBuffer
+from acil.checks import check_count, check_features, check_finite, check_labels
+from acil.errors import ModelFileError
+from acil.extract import Progress, constant_batches, extract_features
+from acil.head import AnalyticHead, ExactHead, FeatureMoments, RecursiveHead
+from acil.serialize import fingerprint, load_tensors, save_tensors
+
+# Rows expanded at a time; their moments are one product, so more rows spread the cost of adding it up.
+EXPANSION_ROWS = 4_096
+
+HEADS: dict[str, type[AnalyticHead]] = {"exact": ExactHead, "recursive": RecursiveHead}
+
+
+class AnalyticLearner(nn.Module):
+    """Learns classes from images in any number of calls and keeps no image.
+
+    An image goes through the frozen backbone and the buffer layer once; the head is solved in closed form.
+    Constructing a learner freezes the backbone (no gradients, eval mode).
+
+    Args:
+        backbone: maps images (n, C, H, W) to features (n, f).
+        buffer: the fixed expansion, features (n, f) to (n, d).
+        head: the classifier over d expanded features.
+        class_names: a name for each label from 0 on; may be empty.
+        batch_size: constant batch size of feature extraction; part of what makes features reproducible.
+
+    Example:
+        >>> backbone = nn.Flatten()
+        >>> learner = AnalyticLearner(backbone, RandomBuffer(64, 256), ExactHead(256))
+        >>> learner.learn(torch.rand(20, 1, 8, 8), torch.arange(20) % 2)
+        >>> learner(torch.rand(3, 1, 8, 8)).shape
+        torch.Size([3, 2])
+
+    References:
+        Zhuang et al., NeurIPS 2022; mixed old and new classes as in Zhuang et al., "GACL", NeurIPS 2024.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        buffer: RandomBuffer,
+        head: AnalyticHead,
+        *,
+        class_names: tuple[str, ...] = (),
+        batch_size: int = 128,
+    ) -> None:
+        super().__init__()
+        check_count(batch_size, "batch_size")
+        if buffer.dim != head.dim:
+            raise ValueError(f"the buffer layer gives {buffer.dim} features, but the head expects {head.dim}")
+        self.backbone = backbone.requires_grad_(False).eval()
+        self.buffer = buffer
+        self.head = head
+        self.class_names = tuple(class_names)
+        self.batch_size = batch_size
+
+    @property
+    def classes(self) -> Tensor:
+        """(K,) int64: the labels learned, ascending; column k of the logits belongs to ``classes[k]``."""
+        return self.head.classes
+
+    @property
+    def device(self) -> torch.device:
+        """Where the learner computes."""
+        return self.buffer.projection.device
+
+    def train(self, mode: bool = True) -> AnalyticLearner:
+        """Set the training mode of everything but the backbone, which stays frozen."""
+        super().train(mode)
+        self.backbone.eval()
+        return self
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits of (n, C, H, W) images over all classes learned: (n, K) float32."""
+        return self.classify(self.backbone(images))
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Logits of backbone features (n, f) over all classes learned: (n, K)."""
+        logits: Tensor = self.head(self.buffer(features))
+        return logits
+
+    @torch.no_grad()
+    def predict(self, images: Tensor) -> Tensor:
+        """The likeliest label of each (n, C, H, W) image: (n,) int64.
+
+        Raises:
+            ValueError: nothing was learned yet, or the images are not finite.
+        """
+        self._check_images(images)
+        if not len(self.classes):
+            raise ValueError("nothing was learned yet; call learn first")
+        batches = images.split(self.batch_size)
+        return torch.cat([self.classes[self(batch.to(self.device)).argmax(dim=1)] for batch in batches])
+
+    def extract(self, images: Tensor, progress: Progress | None = None) -> Tensor:
+        """Backbone features of (n, C, H, W) images: (n, f) float32, reproducible to the bit.
+
+        Raises:
+            ValueError: the images are no finite image batch, or the backbone gives no finite (n, f) features.
+        """
+        self._check_images(images)
+        return extract_features(self.backbone, images, self.batch_size, self.device, progress)
+
+    def learn(self, images: Tensor, labels: Tensor) -> None:
+        """Learn images of new or known classes.
+
+        Args:
+            images: (n, C, H, W), floating point in [0, 1] or uint8.
+            labels: (n,) integers, 0 or more.
+
+        Raises:
+            ValueError: shapes, dtypes or values differ; nothing has changed then.
+        """
+        self._check_images(images)
+        check_labels(labels, len(images))
+        if len(images):
+            self.learn_features(self.extract(images), labels)
+
+    @torch.no_grad()
+    def learn_features(self, features: Tensor, labels: Tensor) -> None:
+        """Learn backbone features (n, f) that ``extract`` gave; see ``learn``."""
+        check_features(features, self.buffer.in_features)
+        check_labels(labels, len(features))
+        if not self.head.is_calibrated and len(features):
+            spread = features[:: -(-len(features) // EXPANSION_ROWS)]
+            self.head.calibrate(self.buffer(spread.to(self.device)))
+        for rows, targets in self._expanded(features, labels):
+            self.head.learn(rows, targets)
+
+    def forget(self, images: Tensor, labels: Tensor) -> None:
+        """Unlearn images: the digest is then that of never having learned them.
+
+        Args:
+            images: (n, C, H, W), the very images that were learned.
+            labels: (n,) integers, the labels they were learned with.
+
+        Raises:
+            NotLearnedError: more images of a class than were learned, or impossible ones; nothing has changed then.
+            ValueError: the head cannot forget, or shapes, dtypes or values differ; nothing has changed then.
+        """
+        self._check_images(images)
+        check_labels(labels, len(images))
+        if len(images):
+            self.forget_features(self.extract(images), labels)
+
+    @torch.no_grad()
+    def forget_features(self, features: Tensor, labels: Tensor) -> None:
+        """Unlearn backbone features (n, f) that ``extract`` gave; see ``forget``."""
+        head = self._exact_head("forget")
+        check_features(features, self.buffer.in_features)
+        check_labels(labels, len(features))
+        forgotten = FeatureMoments(head.dim).to(self.device)
+        if head.is_calibrated:
+            for rows, targets in self._expanded(features, labels):
+                forgotten.add(head.quantizer(rows), targets)
+        elif len(features):
+            raise ValueError("nothing was learned yet, so there is nothing to forget")
+        head.subtract(forgotten)
+
+    def merge(self, other: AnalyticLearner) -> None:
+        """Add everything that another learner with the same frozen path learned; it is left as it is.
+
+        Raises:
+            ValueError: backbone, buffer layer, scale or gamma differ; nothing has changed then.
+        """
+        head = self._exact_head("merge")
+        if self.fingerprint() != other.fingerprint():
+            raise ValueError(
+                "learners merge only with equal backbone, buffer layer and scale; start both from copies of one "
+                "calibrated learner"
+            )
+        head.merge(other._exact_head("merge"))
+
+    def digest(self) -> str:
+        """SHA-256 of everything learned; see ``FeatureMoments.digest``.
+
+        Raises:
+            ValueError: the head is not exact.
+        """
+        return self._exact_head("give a digest").digest()
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the frozen path from image to quantised feature: backbone, buffer layer, scale."""
+        frozen = {f"backbone.{name}": tensor for name, tensor in self.backbone.state_dict().items()}
+        frozen |= {f"buffer.{name}": tensor for name, tensor in self.buffer.state_dict().items()}
+        if isinstance(self.head, ExactHead):
+            frozen["scale"] = self.head.quantizer.scale
+        return fingerprint(frozen)
+
+    def save(self, path: str | Path, notes: Mapping[str, Any] | None = None) -> None:
+        """Write the learner into one file, atomically.
+
+        Args:
+            path: the file; an earlier one is replaced only when all is written.
+            notes: JSON-able facts to keep beside it, found again by ``acil.serialize.load_metadata``.
+
+        Raises:
+            ValueError: the file cannot be written; an earlier one is untouched.
+        """
+        exact = isinstance(self.head, ExactHead)
+        metadata = {
+            "backbone": getattr(self.backbone, "spec", None),
+            "buffer": {"in_features": self.buffer.in_features, "dim": self.buffer.dim, "seed": self.buffer.seed},
+            "head": {"type": "exact" if exact else "recursive", "dim": self.head.dim, "gamma": self.head.gamma},
+            "batch_size": self.batch_size,
+            "class_names": list(self.class_names),
+            "classes": self.classes.tolist(),
+            "counts": self.head.counts.tolist(),
+            "scale": float(self.head.quantizer.scale) if isinstance(self.head, ExactHead) else None,
+            "digest": self.digest() if exact else None,
+            "notes": dict(notes or {}),
+        }
+        save_tensors(Path(path), self.state_dict(), metadata)
+
+    @classmethod
+    def load(cls, path: str | Path, backbone: nn.Module | None = None) -> AnalyticLearner:
+        """Read a learner that ``save`` wrote.
+
+        Args:
+            path: the file.
+            backbone: the module to fill, needed where the saved one was not made by ``create_backbone``.
+
+        Raises:
+            ModelFileError: the file is missing, truncated, tampered with, of another format, or does not fit the
+                backbone; names the file.
+        """
+        path = Path(path)
+        tensors, metadata = load_tensors(path)
+        if backbone is None:
+            if metadata["backbone"] is None:
+                raise ModelFileError(
+                    f"{path} holds a backbone of your own; build it and pass it: AnalyticLearner.load(path, backbone)"
+                )
+            backbone = create_backbone(**metadata["backbone"])
+        head = HEADS[metadata["head"]["type"]](metadata["head"]["dim"], metadata["head"]["gamma"])
+        learner = cls(
+            backbone,
+            RandomBuffer(**metadata["buffer"]),
+            head,
+            class_names=tuple(metadata["class_names"]),
+            batch_size=metadata["batch_size"],
+        )
+        try:
+            learner.load_state_dict(tensors)
+        except RuntimeError as error:
+            raise ModelFileError(f"{path} does not fit this backbone: {error}") from error
+        if metadata["digest"] is not None and learner.digest() != metadata["digest"]:
+            raise ModelFileError(f"{path} is damaged: its moments do not match its digest; restore it from a copy")
+        return learner
+
+    def _expanded(self, features: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        labels = labels.to(self.device)
+        start = 0
+        for batch, real in constant_batches(features, EXPANSION_ROWS):
+            yield self.buffer(batch.to(self.device))[:real], labels[start : start + real]
+            start += real
+
+    def _exact_head(self, purpose: str) -> ExactHead:
+        if not isinstance(self.head, ExactHead):
+            raise ValueError(f"a {type(self.head).__name__} cannot {purpose} exactly; build the learner with ExactHead")
+        return self.head
+
+    @staticmethod
+    def _check_images(images: Tensor) -> None:
+        if not isinstance(images, Tensor) or images.ndim < 2:
+            shape = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
+            raise ValueError(f"images must be a tensor of shape (n, C, H, W), got {shape}")
+        if images.is_floating_point():
+            check_finite(images, "images")
+        elif images.dtype != torch.uint8:
+            raise ValueError(f"images must be floating point in [0, 1] or uint8, got {images.dtype}")

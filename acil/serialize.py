@@ -1,0 +1,124 @@
+"""One file format: safetensors with JSON metadata, written atomically and verified on load."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from acil.errors import ModelFileError
+
+FORMAT = "acil-model"
+FORMAT_VERSION = 1
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write so that ``path`` holds either what it held before or all of ``content``, whenever the power fails.
+
+    Raises:
+        ValueError: the folder cannot be written or the disk is full; ``path`` is untouched.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise ValueError(f"cannot write {path}: {error.strerror}; free space or choose another folder") from error
+
+
+def fingerprint(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of named tensors: names, dtypes, shapes and values."""
+    sha = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        sha.update(tensor.reshape(-1).numpy().data)
+    return sha.hexdigest()
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+    """Write tensors and JSON-able metadata into one file, atomically.
+
+    Raises:
+        ValueError: the file cannot be written; an earlier file of that name is untouched.
+    """
+    stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    text = json.dumps({"format": FORMAT, "format_version": FORMAT_VERSION, **metadata})
+    header = {"acil": text, "checksum": _checksum(text, stored)}
+    write_atomically(path, safetensors.torch.save(stored, header))
+
+
+def load_metadata(path: Path) -> dict[str, Any]:
+    """The metadata of a model file, without reading its tensors.
+
+    Raises:
+        ModelFileError: no such file, or not one of this format.
+    """
+    return _parse_metadata(path, _read_header(path)["acil"])
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and metadata of a model file, after its checksum was verified.
+
+    Raises:
+        ModelFileError: the file is missing, truncated, tampered with, or of another format; names the file.
+    """
+    header = _read_header(path)
+    metadata = _parse_metadata(path, header["acil"])
+    try:
+        tensors = safetensors.torch.load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ModelFileError(f"{path} cannot be read as a model file: {error}") from error
+    if _checksum(header["acil"], tensors) != header["checksum"]:
+        raise ModelFileError(f"{path} is damaged: its content does not match its checksum; restore it from a copy")
+    return tensors, metadata
+
+
+def _read_header(path: Path) -> dict[str, str]:
+    if not path.is_file():
+        raise ModelFileError(f"there is no model file {path}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise ModelFileError(f"{path} is truncated or no model file: {error}") from error
+    if "acil" not in header or "checksum" not in header:
+        raise ModelFileError(f"{path} is a safetensors file, but not one written by acil")
+    return dict(header)
+
+
+def _parse_metadata(path: Path, text: str) -> dict[str, Any]:
+    try:
+        metadata: dict[str, Any] = json.loads(text)
+        version = metadata["format_version"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelFileError(f"{path} is damaged: its metadata cannot be read") from error
+    if version != FORMAT_VERSION:
+        raise ModelFileError(
+            f"{path} has format version {version}, this acil reads version {FORMAT_VERSION}; update acil"
+        )
+    return metadata
+
+
+def _checksum(text: str, tensors: Mapping[str, Tensor]) -> str:
+    return hashlib.sha256((text + fingerprint(tensors)).encode()).hexdigest()
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
