@@ -17,8 +17,10 @@ from acil.extract import Progress, constant_batches, extract_features
 from acil.head import AnalyticHead, ExactHead, FeatureMoments, RecursiveHead
 from acil.serialize import fingerprint, load_tensors, save_tensors
 
-# Rows expanded at a time; their moments are one product, so more rows spread the cost of adding it up.
-EXPANSION_ROWS = 4_096
+# Rows whose moments are one product: more rows spread the cost of adding it up.
+LEARNING_ROWS = 4_096
+# The constant batch shape of the buffer layer; a call with one image pays for this many rows.
+EXPANSION_ROWS = 256
 
 HEADS: dict[str, type[AnalyticHead]] = {"exact": ExactHead, "recursive": RecursiveHead}
 
@@ -134,8 +136,8 @@ class AnalyticLearner(nn.Module):
         check_features(features, self.buffer.in_features)
         check_labels(labels, len(features))
         if not self.head.is_calibrated and len(features):
-            spread = features[:: -(-len(features) // EXPANSION_ROWS)]
-            self.head.calibrate(self.buffer(spread.to(self.device)))
+            spread = features[:: -(-len(features) // LEARNING_ROWS)]
+            self.head.calibrate(self._expand(spread))
         for rows, targets in self._expanded(features, labels):
             self.head.learn(rows, targets)
 
@@ -262,10 +264,12 @@ class AnalyticLearner(nn.Module):
 
     def _expanded(self, features: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         labels = labels.to(self.device)
-        start = 0
-        for batch, real in constant_batches(features, EXPANSION_ROWS):
-            yield self.buffer(batch.to(self.device))[:real], labels[start : start + real]
-            start += real
+        for rows, targets in zip(features.split(LEARNING_ROWS), labels.split(LEARNING_ROWS), strict=True):
+            yield self._expand(rows), targets
+
+    def _expand(self, features: Tensor) -> Tensor:
+        batches = constant_batches(features.to(self.device), EXPANSION_ROWS)
+        return torch.cat([self.buffer(batch)[:real] for batch, real in batches])
 
     def _exact_head(self, purpose: str) -> ExactHead:
         if not isinstance(self.head, ExactHead):

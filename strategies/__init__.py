@@ -1,1 +1,5 @@
-"""To be written."""
+"""The engine as Avalanche strategies, and base training for its backbones."""
+
+from acil.strategies.acil import ACIL
+
+__all__ = ["ACIL"]

@@ -59,6 +59,8 @@ class ExactHead(AnalyticHead):
     def weight(self) -> Tensor:
         """(d, K) float64, solved once after a change of the moments and then kept."""
         moments = self.moments
+        if not len(moments.classes):
+            return torch.zeros(self.dim, 0, dtype=torch.float64, device=moments.classes.device)
         if self._solved is None or self._solved[0] != moments.version:
             scale = float(self.quantizer.scale)
             weight = solve_ridge(moments.autocorrelation, moments.cross_correlation, scale, self.gamma)

@@ -1,0 +1,82 @@
+"""Plugins and settings that would silently break exactness, and where they belong instead."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from avalanche.training import plugins as avalanche_plugins
+
+# What a family of Avalanche's plugins does that one pass without gradients cannot bear.
+REFUSED = {
+    "serves samples again or others instead": (
+        "ReplayPlugin",
+        "GenerativeReplayPlugin",
+        "TrainGeneratorAfterExpPlugin",
+        "GDumbPlugin",
+        "RARPlugin",
+        "MIRPlugin",
+        "GSS_greedyPlugin",
+        "BiCPlugin",
+        "CoPEPlugin",
+        "FromScratchTrainingPlugin",
+    ),
+    "shapes gradients, of which there are none here": (
+        "AGEMPlugin",
+        "CWRStarPlugin",
+        "EWCPlugin",
+        "FeatureDistillationPlugin",
+        "GEMPlugin",
+        "LFLPlugin",
+        "LRSchedulerPlugin",
+        "LwFPlugin",
+        "MASPlugin",
+        "RWalkPlugin",
+        "SynapticIntelligencePlugin",
+    ),
+    "may end the one pass before every sample was seen": ("EarlyStoppingPlugin",),
+}
+
+
+def refuse_plugins(plugins: Sequence[Any]) -> None:
+    """Refuse plugins that change what is learned, by what they do.
+
+    Raises:
+        ValueError: names the plugin and where it belongs.
+    """
+    for reason, names in REFUSED.items():
+        kinds = tuple(getattr(avalanche_plugins, name) for name in names if hasattr(avalanche_plugins, name))
+        for plugin in plugins:
+            if isinstance(plugin, kinds):
+                raise ValueError(
+                    f"{type(plugin).__name__} {reason}: ACIL learns each sample once, in closed form, and needs no help "
+                    "to remember; give the plugin to the strategy passed as base_training, where it can shape the "
+                    "backbone"
+                )
+
+
+def refuse_epochs(train_epochs: int) -> None:
+    """Refuse more or less than one pass over the data.
+
+    Raises:
+        ValueError: says where epochs belong.
+    """
+    if train_epochs != 1:
+        raise ValueError(
+            f"train_epochs={train_epochs} would learn every sample {train_epochs} times; ACIL makes exactly one pass. "
+            "Set epochs on the strategy passed as base_training"
+        )
+
+
+def refuse_other_samples(served: int, expected: int) -> None:
+    """Refuse a loader that served more or fewer samples than the experience holds.
+
+    Raises:
+        ValueError: quotes both counts; nothing was learned then.
+    """
+    if served != expected:
+        raise ValueError(
+            f"the loader served {served} samples of an experience that holds {expected}: a plugin or loader setting adds, "
+            "repeats or drops samples, which breaks equality with joint training; remove it, or give it to the strategy "
+            "passed as base_training"
+        )
