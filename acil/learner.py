@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -180,10 +181,22 @@ class AnalyticLearner(nn.Module):
         head = self._exact_head("merge")
         if self.fingerprint() != other.fingerprint():
             raise ValueError(
-                "learners merge only with equal backbone, buffer layer and scale; start both from copies of one "
-                "calibrated learner"
+                "learners merge only with equal backbone, buffer layer and scale; start both from learner.fresh()"
             )
         head.merge(other._exact_head("merge"))
+
+    def fresh(self) -> AnalyticLearner:
+        """A learner with a copy of the same frozen path, calibration included, that has learned nothing.
+
+        Learners made this way can be merged; learning the same samples gives them the same digest.
+        """
+        return AnalyticLearner(
+            deepcopy(self.backbone),
+            deepcopy(self.buffer),
+            self.head.fresh(),
+            class_names=self.class_names,
+            batch_size=self.batch_size,
+        )
 
     def digest(self) -> str:
         """SHA-256 of everything learned; see ``FeatureMoments.digest``.

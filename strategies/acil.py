@@ -117,6 +117,11 @@ class ACIL(SupervisedTemplate):  # type: ignore[misc]
         """The learner as it is: its head widens while it learns, and ``forward`` widens the logits."""
         return self.model if model is None else model
 
+    def check_model_and_optimizer(self, **kwargs: Any) -> None:
+        """Base training, before anything is learned."""
+        if self.base_training is not None and not len(self.model.classes):
+            self._train_backbone(self.base_training)
+
     def make_train_dataloader(
         self, num_workers: int = 0, pin_memory: bool | None = None, drop_last: bool = False, **kwargs: Any
     ) -> None:
@@ -161,6 +166,7 @@ class ACIL(SupervisedTemplate):  # type: ignore[misc]
             self._after_training_iteration(**kwargs)
         if not self._stop_training:
             refuse_other_samples(sum(map(len, labels)), len(self.experience.dataset))
+        self._stop_training = False  # it would skip the next experience of the same call
         if features:
             self.model.learn_features(torch.cat(features), torch.cat(labels))
 
@@ -168,18 +174,18 @@ class ACIL(SupervisedTemplate):  # type: ignore[misc]
         """Logits of the current mini-batch of features, for labels from 0 to the largest known."""
         return self._padded(self.model.classify(self.mb_x))
 
-    def _before_training_exp(self, **kwargs: Any) -> None:
-        if self.base_training is not None and not len(self.model.classes):
-            self._train_backbone()
-        super()._before_training_exp(**kwargs)
+    def _before_training(self, **kwargs: Any) -> None:
+        refuse_plugins(self.plugins)
+        refuse_epochs(self.train_epochs)
+        super()._before_training(**kwargs)
 
-    def _train_backbone(self) -> None:
+    def _train_backbone(self, base_training: SupervisedTemplate) -> None:
         backbone = self.model.backbone
         backbone.requires_grad_(True)
         try:
-            self.base_training.train(self.experience, eval_streams=[])
+            base_training.train(self.experience, eval_streams=[])
         finally:
-            backbone.requires_grad_(False).eval()
+            backbone.requires_grad_(False).eval().zero_grad()
             self.model.to(self.device)
             self._extracted.clear()
 

@@ -54,6 +54,10 @@ class AnalyticHead(nn.Module, ABC):
             ValueError: shapes, dtypes or values differ; nothing has changed then.
         """
 
+    @abstractmethod
+    def fresh(self) -> AnalyticHead:
+        """A head with the same settings and calibration that has learned nothing."""
+
     @property
     def is_calibrated(self) -> bool:
         """Whether the head is ready for its first ``learn``."""

@@ -91,6 +91,12 @@ class ExactHead(AnalyticHead):
         self.moments.add(self.quantizer(features), labels)
         self.quantizer.count_clipped(features)
 
+    def fresh(self) -> ExactHead:
+        """A head with the same gamma and scale that has learned nothing; the two can be merged."""
+        head = ExactHead(self.dim, self.gamma).to(self.moments.classes.device)
+        head.quantizer.scale.copy_(self.quantizer.scale)
+        return head
+
     def forget(self, features: Tensor, labels: Tensor) -> None:
         """Take learned samples away: the moments are then those of never having learned them, bit for bit.
 
@@ -123,8 +129,8 @@ class ExactHead(AnalyticHead):
         if not torch.equal(self.quantizer.scale.cpu(), other.quantizer.scale.cpu()) or self.gamma != other.gamma:
             raise ValueError(
                 f"heads merge only with equal scale and gamma; here scale {float(self.quantizer.scale):g} and gamma "
-                f"{self.gamma:g}, there {float(other.quantizer.scale):g} and {other.gamma:g}; calibrate one learner "
-                "and start the others from a copy of it"
+                f"{self.gamma:g}, there {float(other.quantizer.scale):g} and {other.gamma:g}; start the "
+                "others from head.fresh()"
             )
         self.moments.merge(other.moments)
 

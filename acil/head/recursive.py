@@ -67,6 +67,10 @@ class RecursiveHead(GrowingState, AnalyticHead):
             if len(rows):
                 self._update(rows.double(), targets)
 
+    def fresh(self) -> RecursiveHead:
+        """A head with the same gamma that has learned nothing."""
+        return RecursiveHead(self.dim, self.gamma).to(self.inverse.device)
+
     def _update(self, rows: Tensor, labels: Tensor) -> None:
         present = torch.unique(labels)
         self._widen(present[~torch.isin(present, self._classes)])

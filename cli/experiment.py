@@ -1,0 +1,194 @@
+"""One run, phase by phase: every step is on disk before the next begins, so a killed run can be resumed."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+from rich.progress import Progress
+
+from acil import AnalyticLearner, RandomBuffer
+from acil.backbones import create_backbone
+from acil.cli.console import progress
+from acil.cli.results import RunFolder
+from acil.cli.settings import RunSettings
+from acil.evaluate import ClassCounts
+from acil.learner import HEADS
+from acil.scenarios import DataSource, class_incremental, load_data
+from acil.serialize import load_metadata
+from acil.strategies import ACIL
+from acil.strategies.base_training import base_training
+
+MODEL_FILE = "model.safetensors"
+BASE_TRAINING_FILE = "base_training.pt"
+
+
+@dataclass
+class Experiment:
+    """A run's settings, and the data and class order that follow from them."""
+
+    settings: RunSettings
+    source: DataSource
+    benchmark: Any
+
+    @classmethod
+    def prepare(cls, settings: RunSettings) -> Experiment:
+        """Load the data and lay out the phases.
+
+        Raises:
+            ValueError: the data cannot be had, or its classes do not divide into the phases.
+        """
+        source = load_data(
+            settings.data,
+            seed=settings.seed,
+            image_size=settings.image_size,
+            classes=settings.classes,
+            train_per_class=settings.train_per_class,
+            test_per_class=settings.test_per_class,
+        )
+        benchmark = class_incremental(
+            source.train, source.test, settings.phases, settings.base_classes, settings.seed, settings.uneven
+        )
+        return cls(settings, source, benchmark)
+
+    @property
+    def phases(self) -> int:
+        """Number of phases, the base phase included."""
+        return len(self.benchmark.train_stream)
+
+    def classes_by_phase(self) -> list[list[int]]:
+        """The labels of each phase, ascending."""
+        return [sorted(phase.classes_in_this_experience) for phase in self.benchmark.train_stream]
+
+    def new_learner(self) -> AnalyticLearner:
+        """The learner before it has learned anything; its random parts follow from the seed."""
+        settings = self.settings
+        name = "identity" if self.source.is_features else settings.backbone
+        backbone = create_backbone(name, channels=self.source.shape[0], checkpoint=settings.checkpoint)
+        head = HEADS[settings.head](settings.buffer_size, settings.gamma)
+        buffer = RandomBuffer(int(backbone.num_features), settings.buffer_size, settings.seed)
+        learner = AnalyticLearner(backbone, buffer, head, class_names=self.source.class_names)
+        return learner.to(settings.device)
+
+
+def run_experiment(settings: RunSettings, folder: RunFolder) -> None:
+    """Run all phases that ``folder`` does not hold yet, and write its tables and pictures.
+
+    Raises:
+        ValueError: the settings do not fit the data, or a file is damaged; what was learned stays on disk.
+    """
+    started = time.perf_counter()
+    seed_everything(settings.seed)
+    with progress() as bar:
+        experiment = Experiment.prepare(settings)
+        folder.append("started", **environment(settings), phases=experiment.phases, samples=len(experiment.source.train))
+        learner = _resumed_or_new_learner(experiment, folder, bar)
+        strategy = ACIL(model=learner, device=settings.device, evaluator=None)
+        _learn_phases(experiment, folder, strategy, bar)
+    folder.append("finished", seconds=time.perf_counter() - started)
+    folder.write_views()
+    (folder.path / BASE_TRAINING_FILE).unlink(missing_ok=True)
+
+
+def seed_everything(seed: int) -> None:
+    """Seed every generator that base training may draw from, and make CUDA repeatable."""
+    random.seed(seed)
+    numpy.random.seed(seed)  # noqa: NPY002  Avalanche and its plugins draw from the global generator
+    torch.manual_seed(seed)
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
+
+
+def environment(settings: RunSettings) -> dict[str, Any]:
+    """What a figure depends on beside the settings: versions, device, threads."""
+    import platform
+    from importlib.metadata import version
+
+    packages = ("acil", "torch", "torchvision", "avalanche-lib", "numpy")
+    device = torch.cuda.get_device_name() if settings.device.startswith("cuda") else platform.machine()
+    return {
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
+        "seed": settings.seed,
+        "device": f"{settings.device} ({device})",
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _resumed_or_new_learner(experiment: Experiment, folder: RunFolder, bar: Progress) -> AnalyticLearner:
+    model = folder.path / MODEL_FILE
+    if model.exists():
+        return AnalyticLearner.load(model).to(experiment.settings.device)
+    learner = experiment.new_learner()
+    if experiment.settings.checkpoint is None and not experiment.source.is_features:
+        _train_backbone(experiment, folder, learner, bar)
+    return learner
+
+
+def _train_backbone(
+    experiment: Experiment, folder: RunFolder, learner: AnalyticLearner, bar: Progress
+) -> None:
+    settings = experiment.settings
+    task = bar.add_task(f"base training, {settings.epochs} epochs", total=None)
+    started = time.perf_counter()
+    raise NotImplementedError
+    folder.append("base_training", epochs=settings.epochs, seconds=time.perf_counter() - started)
+
+
+def _learn_phases(experiment: Experiment, folder: RunFolder, strategy: ACIL, bar: Progress) -> None:
+    learned = phases_learned(folder.path / MODEL_FILE)
+    recorded = len(folder.phases())
+    task = bar.add_task("phases", total=experiment.phases, completed=recorded)
+    for phase in range(recorded, experiment.phases):
+        if phase >= learned:
+            _learn_phase(experiment, folder, strategy, phase)
+        _record_phase(experiment, folder, strategy, phase)
+        bar.update(task, advance=1)
+
+
+def phases_learned(model: Path) -> int:
+    """How many phases a run's model file has learned; 0 where there is none."""
+    return int(load_metadata(model)["notes"]["phases"]) if model.exists() else 0
+
+
+def _learn_phase(experiment: Experiment, folder: RunFolder, strategy: ACIL, phase: int) -> None:
+    experience = experiment.benchmark.train_stream[phase]
+    started = time.perf_counter()
+    strategy.train(experience, eval_streams=[])
+    _ = strategy.model.head.weight  # the solve belongs to learning, not to the first evaluation
+    notes = {
+        "phases": phase + 1,
+        "learning_seconds": time.perf_counter() - started,
+        "samples": len(experience.dataset),
+    }
+    strategy.model.save(folder.path / MODEL_FILE, notes)
+
+
+def _record_phase(experiment: Experiment, folder: RunFolder, strategy: ACIL, phase: int) -> None:
+    notes = load_metadata(folder.path / MODEL_FILE)["notes"]
+    started = time.perf_counter()
+    counts = strategy.evaluate(experiment.benchmark.test_stream)
+    folder.append(
+        "phase",
+        phase=phase,
+        classes=experiment.classes_by_phase()[phase],
+        learning_seconds=notes["learning_seconds"],
+        evaluation_seconds=time.perf_counter() - started,
+        samples=notes["samples"],
+        **_head_facts(strategy.model),
+        correct=counts.correct,
+        total=counts.total,
+    )
+
+
+def _head_facts(learner: AnalyticLearner) -> dict[str, Any]:
+    from acil import ExactHead
+
+    if not isinstance(learner.head, ExactHead):
+        return {"digest": None, "clipped_share": None}
+    return {"digest": learner.digest(), "clipped_share": learner.head.quantizer.clipped_share}

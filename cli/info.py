@@ -1,0 +1,42 @@
+"""``acil info``: what a model file holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+@click.command(epilog="\b\nExample:\n  acil info runs/glyphs-25-phases/model.safetensors")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+def info(file: Path) -> None:
+    """Show what the model FILE holds, after verifying it."""
+    from acil.cli.console import stdout
+    from acil.cli.tables import facts_table
+    from acil.serialize import load_tensors
+
+    tensors, metadata = load_tensors(file)
+    size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    stdout().print(facts_table(_facts(metadata, size)))
+
+
+def _facts(metadata: dict[str, Any], size: int) -> dict[str, str]:
+    backbone, buffer, head = metadata["backbone"], metadata["buffer"], metadata["head"]
+    return {
+        "format": f"{metadata['format']} {metadata['format_version']}, content verified",
+        "backbone": backbone["name"] if backbone else "your own module",
+        "buffer layer": f"{buffer['in_features']} to {buffer['dim']} features, seed {buffer['seed']}",
+        "head": f"{head['type']}, gamma {head['gamma']:g}",
+        "scale": "-" if metadata["scale"] is None else f"{metadata['scale']:.6g}",
+        "classes": f"{len(metadata['classes'])}: {_names(metadata)}",
+        "samples learned": str(sum(metadata["counts"])),
+        "digest": metadata["digest"] or "- (only exact heads have one)",
+        "tensors": f"{size / 1e6:.1f} MB",
+    }
+
+
+def _names(metadata: dict[str, Any], most: int = 20) -> str:
+    names, classes = metadata["class_names"], metadata["classes"]
+    shown = [names[label] if label < len(names) else str(label) for label in classes[:most]]
+    return " ".join(shown) + (" ..." if len(classes) > most else "")

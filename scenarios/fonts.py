@@ -1,0 +1,118 @@
+"""The letters of the fonts that matplotlib ships: which there are, which look alike, and their renderings.
+
+A rendering shows a letter at one common size, so that what the distortions of
+:mod:`acil.scenarios.glyphs` undo on average (place and size) cannot tell two letters apart here either.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from PIL.ImageFont import FreeTypeFont
+
+TRAIN_FACES = (
+    "DejaVuSans",
+    "DejaVuSans-Bold",
+    "DejaVuSans-Oblique",
+    "DejaVuSansMono-Bold",
+    "DejaVuSansMono-BoldOblique",
+    "DejaVuSansMono-Oblique",
+    "DejaVuSerif",
+    "DejaVuSerif-Bold",
+    "DejaVuSerif-BoldItalic",
+    "STIXGeneral",
+    "STIXGeneralBolIta",
+    "STIXGeneralItalic",
+)
+TEST_FACES = ("DejaVuSans-BoldOblique", "DejaVuSansMono", "DejaVuSerif-Italic", "STIXGeneralBol")
+
+CANVAS = 48  # pixels on a side of a rendering
+_INK = 36  # pixels on the longer side of the letter inside it
+_POINT_SIZE = 72  # size at which FreeType draws before the letter is scaled to _INK
+_CATEGORIES = frozenset({"Lu", "Ll", "Lo", "Nd"})  # upper, lower and other letters, decimal digits
+_ALIKE = 0.985  # two letters are twins when, in any one face, their renderings correlate at least this much
+_ORDER_SEED = 20  # fixes the order of the class list once and for all; not the user's seed
+
+
+@lru_cache(maxsize=1)
+def common_letters() -> str:
+    """The letters and digits that every face contains, in Unicode order."""
+    from matplotlib.ft2font import FT2Font
+
+    charmaps = (set(FT2Font(_path(face)).get_charmap()) for face in TRAIN_FACES + TEST_FACES)
+    codes = sorted(set.intersection(*charmaps))
+    return "".join(chr(code) for code in codes if unicodedata.category(chr(code)) in _CATEGORIES)
+
+
+@lru_cache(maxsize=2)
+def renderings(letters: str) -> NDArray[np.uint8]:
+    """Render each letter in each face, training faces first.
+
+    Returns:
+        uint8 array (faces, letters, CANVAS, CANVAS), read-only; 255 is ink.
+    """
+    from PIL import ImageFont
+
+    images = np.zeros((len(TRAIN_FACES) + len(TEST_FACES), len(letters), CANVAS, CANVAS), np.uint8)
+    for row, face in zip(images, TRAIN_FACES + TEST_FACES, strict=True):
+        # The basic layout is built into Pillow; the other one depends on a library of the machine.
+        font = ImageFont.truetype(_path(face), _POINT_SIZE, layout_engine=ImageFont.Layout.BASIC)
+        for image, letter in zip(row, letters, strict=True):
+            _draw(font, letter, image)
+    images.setflags(write=False)
+    return images
+
+
+def distinct_letters() -> str:
+    """The letters that no other looks like, in a fixed order in which alphabets are mixed.
+
+    Of twins (Latin, Greek and Cyrillic A; 3 and the Cyrillic Ze; o and O once size is set aside) the one
+    that comes first in Unicode stays.
+    """
+    letters = common_letters()
+    likeness = _likeness(renderings(letters))
+    kept: list[int] = []
+    for index in range(len(letters)):
+        if not kept or likeness[index, kept].max() < _ALIKE:
+            kept.append(index)
+    order = np.random.default_rng(_ORDER_SEED).permutation(len(kept))
+    return "".join(letters[kept[position]] for position in order)
+
+
+def _likeness(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """How alike two letters are, 0 to 1: the cosine of their renderings in the face where it is greatest."""
+    faces, letters, height, width = images.shape
+    # Averages over 3x3 pixels, so that an edge moved by a pixel does not count as a difference.
+    cells = images.reshape(faces, letters, height // 3, 3, width // 3, 3).mean((3, 5), dtype=np.float32)
+    rows = cells.reshape(faces, letters, -1)
+    rows /= np.linalg.norm(rows, axis=2, keepdims=True)
+    likeness = np.zeros((letters, letters), np.float32)
+    for row in rows:
+        np.maximum(likeness, row @ row.T, out=likeness)
+    return likeness
+
+
+def _draw(font: FreeTypeFont, letter: str, image: NDArray[np.uint8]) -> None:
+    """Draw the letter's ink, scaled to _INK pixels, in the middle of the black image."""
+    from PIL import Image
+
+    mask = font.getmask(letter, mode="L")
+    ink = Image.frombytes("L", mask.size, bytes(mask))
+    ink = ink.crop(ink.getbbox())
+    scale = _INK / max(ink.size)
+    width, height = (max(1, round(side * scale)) for side in ink.size)
+    top, left = (CANVAS - height) // 2, (CANVAS - width) // 2
+    resized = ink.resize((width, height), Image.Resampling.BILINEAR)
+    image[top : top + height, left : left + width] = np.asarray(resized)
+
+
+def _path(face: str) -> str:
+    import matplotlib
+
+    return f"{matplotlib.get_data_path()}/fonts/ttf/{face}.ttf"

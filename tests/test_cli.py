@@ -1,0 +1,145 @@
+"""The command line end to end, on a tiny glyph set."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from acil.cli import main
+from acil.cli.results import RunFolder
+
+pytestmark = pytest.mark.filterwarnings("default")
+
+TINY = ["--classes", "10", "--train-per-class", "12", "--test-per-class", "6", "--epochs", "1", "--buffer-size", "64"]
+
+
+def acil(*arguments: str) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    patch = pytest.MonkeyPatch()
+    patch.setenv("ACIL_CACHE", str(tmp_path_factory.mktemp("cache")))
+    yield
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An undisturbed tiny run."""
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    result = acil("run", "--phases", "5", *TINY, "--output", folder)
+    assert result.exit_code == 0, result.output
+    return folder
+
+
+def test_a_run_leaves_everything_it_promises(finished: Path) -> None:
+    assert {path.name for path in finished.iterdir()} == {
+        "config.json",
+        "command.txt",
+        "events.jsonl",
+        "phases.csv",
+        "summary.json",
+        "accuracy.png",
+        "forgetting.png",
+        "model.safetensors",
+    }
+    records = RunFolder.open(finished).phases()
+    assert [record.phase for record in records] == list(range(6))
+    assert sum(record.samples for record in records) == 120
+
+
+def test_what_is_printed_stands_in_the_summary(finished: Path, tmp_path: Path) -> None:
+    summary = json.loads((finished / "summary.json").read_text())
+    assert summary["config"]["phases"] == 5
+    assert len(summary["phases"]) == 6
+    assert 0 <= summary["last_accuracy"] <= 1
+
+
+@pytest.mark.parametrize("head", ["exact", "recursive"])
+def test_verify_agrees_with_the_run(head: str, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    assert acil("run", "--phases", "5", *TINY, "--head", head, "--output", folder).exit_code == 0
+    result = acil("verify", folder)
+    assert result.exit_code == 0, result.output
+    assert ("equal, bit for bit" if head == "exact" else "within rounding") in result.output
+
+
+def test_verify_exits_with_1_where_the_moments_differ(finished: Path, tmp_path: Path) -> None:
+    from acil import AnalyticLearner
+    from acil.serialize import load_metadata
+
+    folder = tmp_path / "changed"
+    shutil.copytree(finished, folder)
+    learner = AnalyticLearner.load(folder / "model.safetensors")
+    learner.head.moments.cross_correlation[0, 0] += 1
+    learner.save(folder / "model.safetensors", load_metadata(folder / "model.safetensors")["notes"])
+    result = acil("verify", folder)
+    assert result.exit_code == 1
+    assert "DIFFERENT" in result.output
+
+
+def test_the_number_of_phases_does_not_change_what_is_learned(finished: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "one"
+    assert acil("run", "--phases", "1", *TINY, "--output", folder).exit_code == 0
+    assert RunFolder.open(folder).phases()[-1].digest == RunFolder.open(finished).phases()[-1].digest
+
+
+def test_info_tells_what_a_model_holds(finished: Path) -> None:
+    result = acil("info", finished / "model.safetensors")
+    assert result.exit_code == 0
+    for fact in ("convnet", "exact", "120", RunFolder.open(finished).phases()[-1].digest[:16]):
+        assert fact in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["run", "--data", "glyph"], "glyphs"),
+        (["run", "--backbone", "resnet21", *TINY, "--phases", "5"], "resnet20"),
+        (["run", "--phases", "3", *TINY], "1, 5"),
+        (["run", "--phases", "5", *TINY, "--device", "abacus"], "cpu"),
+        (["run", "--phases", "5", *TINY, "--checkpoint", "missing.pt"], "missing.pt"),
+        (["run", "--data", "folder:missing"], "missing"),
+        (["run", "--data", "features:missing.npz"], "missing.npz"),
+        (["run", "--resume", "missing"], "missing"),
+        (["run", "--resume", "missing", "--phases", "5"], "--phases"),
+        (["verify", "missing"], "missing"),
+        (["info", "missing"], "missing"),
+    ],
+)
+def test_bad_values_are_one_line_and_status_2(
+    arguments: list[str], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = acil(*arguments)
+    assert result.exit_code == 2
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert told in result.stderr
+
+
+def test_a_finished_run_can_be_resumed_without_harm(finished: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "again"
+    shutil.copytree(finished, folder)
+    assert acil("run", "--resume", folder).exit_code == 0
+    assert RunFolder.open(folder).phases() == RunFolder.open(finished).phases()
+
+
+def test_a_run_never_overwrites_another(finished: Path) -> None:
+    before = (finished / "events.jsonl").read_bytes()
+    assert acil("run", "--phases", "5", *TINY, "--output", finished).exit_code == 2
+    assert (finished / "events.jsonl").read_bytes() == before
+
+
+def test_a_damaged_model_stops_a_resume_and_is_named(finished: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "damaged"
+    shutil.copytree(finished, folder)
+    model = folder / "model.safetensors"
+    model.write_bytes(model.read_bytes()[:-100])
+    for command in (["run", "--resume", folder], ["verify", folder], ["info", model]):
+        result = acil(*command)
+        assert result.exit_code == 2
+        assert "model.safetensors" in result.stderr
