@@ -68,7 +68,8 @@ def _read(file: Path) -> dict[str, NDArray[Any]]:
     if not file.is_file():
         raise ValueError(f"{file} is not a file; give the path of an .npz file of features")
     try:
-        with np.load(file, allow_pickle=False) as archive:
+        with file.open("rb") as stream:
+            archive = np.load(stream, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise ValueError("it is one array, not an archive of named arrays")
             return {name: archive[name] for name in archive.files}

@@ -36,7 +36,8 @@ CANVAS = 48  # pixels on a side of a rendering
 _INK = 36  # pixels on the longer side of the letter inside it
 _POINT_SIZE = 72  # size at which FreeType draws before the letter is scaled to _INK
 _CATEGORIES = frozenset({"Lu", "Ll", "Lo", "Nd"})  # upper, lower and other letters, decimal digits
-_ALIKE = 0.985  # two letters are twins when, in any one face, their renderings correlate at least this much
+_ALIKE = 0.987  # two letters are twins when, in any one face, their pictures have at least this cosine
+_STRETCH = 1.5  # proportions further apart than this are told apart by the eye
 _ORDER_SEED = 20  # fixes the order of the class list once and for all; not the user's seed
 
 
@@ -69,6 +70,7 @@ def renderings(letters: str) -> NDArray[np.uint8]:
     return images
 
 
+@lru_cache(maxsize=1)
 def distinct_letters() -> str:
     """The letters that no other looks like, in a fixed order in which alphabets are mixed.
 
@@ -86,16 +88,33 @@ def distinct_letters() -> str:
 
 
 def _likeness(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """How alike two letters are, 0 to 1: the cosine of their renderings in the face where it is greatest."""
-    faces, letters, height, width = images.shape
-    # Averages over 3x3 pixels, so that an edge moved by a pixel does not count as a difference.
-    cells = images.reshape(faces, letters, height // 3, 3, width // 3, 3).mean((3, 5), dtype=np.float32)
-    rows = cells.reshape(faces, letters, -1)
-    rows /= np.linalg.norm(rows, axis=2, keepdims=True)
-    likeness = np.zeros((letters, letters), np.float32)
-    for row in rows:
-        np.maximum(likeness, row @ row.T, out=likeness)
+    """How alike two letters are, 0 to 1: the cosine of their pictures in the face where it is greatest.
+
+    Each picture is stretched to a square first, since the distortions stretch too. Letters that differ in
+    proportions by more than the distortions can make up for count as unlike: I is not a black square.
+    """
+    likeness = np.zeros((images.shape[1],) * 2, np.float32)
+    for face in images:
+        squares, proportions = _stretched(face)
+        ratios = proportions[:, None] / proportions
+        reachable = np.maximum(ratios, 1 / ratios) < _STRETCH
+        np.maximum(likeness, np.where(reachable, squares @ squares.T, 0), out=likeness)
     return likeness
+
+
+def _stretched(images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Each letter's ink as a square of 16x16 averages, a unit row (256,), and its width over its height."""
+    from PIL import Image
+
+    squares = np.empty((len(images), 16, 16), np.float32)
+    proportions = np.empty(len(images), np.float32)
+    for index, image in enumerate(images):
+        picture = Image.fromarray(image)
+        left, top, right, bottom = box = picture.getbbox() or (0, 0, CANVAS, CANVAS)
+        squares[index] = picture.resize((16, 16), Image.Resampling.BILINEAR, box=box)
+        proportions[index] = (right - left) / (bottom - top)
+    rows = squares.reshape(len(images), -1)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True), proportions
 
 
 def _draw(font: FreeTypeFont, letter: str, image: NDArray[np.uint8]) -> None:

@@ -58,6 +58,8 @@ class ACIL(SupervisedTemplate):  # type: ignore[misc]
     """
 
     model: AnalyticLearner
+    dataloader: Iterable[MiniBatch]
+    _stop_training: bool
 
     def __init__(
         self,
@@ -94,20 +96,27 @@ class ACIL(SupervisedTemplate):  # type: ignore[misc]
         self.base_training = base_training
         self._extracted: WeakKeyDictionary[Any, list[MiniBatch]] = WeakKeyDictionary()
 
-    def evaluate(self, experiences: Iterable[Any]) -> ClassCounts:
+    def evaluate(self, experiences: Any) -> ClassCounts:
         """Accuracy by class over the classes learned so far, from features that are extracted once.
 
         Faster than ``eval``: one pass however many experiences there are. Group the counts by class for a
         task-by-task matrix (``ClassCounts.accuracy_on``).
 
         Args:
-            experiences: a test stream, or some of its experiences.
+            experiences: a test stream, some of its experiences, or one.
+
+        Raises:
+            ValueError: there is no experience.
         """
         features, labels = [], []
+        if not isinstance(experiences, Iterable):
+            experiences = [experiences]
         for experience in experiences:
             for batch in self._features_of(experience.dataset):
                 features.append(batch[0])
                 labels.append(batch[1])
+        if not features:
+            raise ValueError("there is nothing to evaluate on; give at least one experience that holds data")
         return count_correct(self.model, torch.cat(features), torch.cat(labels))
 
     def make_optimizer(self, **kwargs: Any) -> None:

@@ -1,1 +1,62 @@
-"""To be written."""
+"""Networks that turn images into features, by name.
+
+A backbone maps images (n, C, H, W), in [0, 1] or uint8, to features (n, ``num_features``) float32. Its ``spec`` is what
+``create_backbone`` needs to build it again.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from pathlib import Path
+
+from torch import nn
+
+from acil.backbones.checkpoint import load_checkpoint
+from acil.backbones.convnet import ConvNet
+from acil.backbones.identity import Identity
+from acil.backbones.resnet import CifarResNet
+
+__all__ = ["available", "create_backbone"]
+
+_NETWORKS: dict[str, Callable[[int], nn.Module]] = {
+    "convnet": ConvNet,
+    "identity": Identity,
+    "resnet20": lambda channels: CifarResNet(channels, depth=20),
+    "resnet32": lambda channels: CifarResNet(channels, depth=32),
+}
+
+
+def available() -> list[str]:
+    """The names that ``create_backbone`` takes."""
+    return [*_NETWORKS, "torchvision:NAME"]
+
+
+def create_backbone(name: str, *, channels: int = 3, checkpoint: str | Path | None = None) -> nn.Module:
+    """Build a backbone, with random weights or those of a checkpoint.
+
+    Args:
+        name: one of ``available()``, such as ``convnet`` or ``torchvision:resnet18``.
+        channels: channels of the images (for ``identity``: the width of the features).
+        checkpoint: a state dict, written by ``torch.save`` or safetensors; a classifier in it is ignored.
+
+    Returns:
+        a module with ``num_features`` and ``spec``.
+
+    Raises:
+        ValueError: there is no such backbone, or the checkpoint does not fit it; says what would.
+    """
+    if name.startswith("torchvision:"):
+        from acil.backbones.torchvision_networks import TorchvisionNetwork
+
+        backbone: nn.Module = TorchvisionNetwork(name.removeprefix("torchvision:"))
+    elif name in _NETWORKS:
+        backbone = _NETWORKS[name](channels)
+    else:
+        near = difflib.get_close_matches(name, _NETWORKS, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise ValueError(f"there is no backbone {name!r}; {hint}There are: {', '.join(available())}")
+    backbone.spec = {"name": name, "channels": channels}  # type: ignore[assignment]
+    if checkpoint is not None:
+        load_checkpoint(backbone, Path(checkpoint))
+    return backbone
