@@ -63,11 +63,12 @@ class AnalyticLearner(nn.Module):
         check_count(batch_size, "batch_size")
         if buffer.dim != head.dim:
             raise ValueError(f"the buffer layer gives {buffer.dim} features, but the head expects {head.dim}")
-        self.backbone = backbone.requires_grad_(False).eval()
+        self.backbone = backbone
         self.buffer = buffer
         self.head = head
         self.class_names = tuple(class_names)
         self.batch_size = batch_size
+        self.freeze()
 
     @property
     def classes(self) -> Tensor:
@@ -78,6 +79,10 @@ class AnalyticLearner(nn.Module):
     def device(self) -> torch.device:
         """Where the learner computes."""
         return self.buffer.projection.device
+
+    def freeze(self) -> None:
+        """Fix the backbone: no gradients, eval mode. Call it after training the backbone elsewhere."""
+        self.backbone.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> AnalyticLearner:
         """Set the training mode of everything but the backbone, which stays frozen."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -35,6 +36,12 @@ class OneLineErrors(click.Group):
         """Parse a command's options and run it."""
         with _one_line_errors():
             return super().invoke(ctx)
+
+
+def silence_third_parties() -> None:
+    """Keep warnings that a user of the command cannot act on off the terminal."""
+    warnings.filterwarnings("ignore", message="no QP solver found")  # Avalanche, of solvers for GEM
+    warnings.filterwarnings("ignore", message="No loggers specified")  # Avalanche; the run folder is our logger
 
 
 def fail(message: str) -> NoReturn:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,13 @@ from acil.backbones import create_backbone
 from acil.cli.console import progress
 from acil.cli.results import RunFolder
 from acil.cli.settings import RunSettings
-from acil.evaluate import ClassCounts
 from acil.learner import HEADS
 from acil.scenarios import DataSource, class_incremental, load_data
 from acil.serialize import load_metadata
 from acil.strategies import ACIL
-from acil.strategies.base_training import base_training
+from acil.strategies.base_training import base_training, classifier_accuracy
+from acil.strategies.checkpoint import EpochCheckpoint
+from acil.strategies.progress import EpochProgress
 
 MODEL_FILE = "model.safetensors"
 BASE_TRAINING_FILE = "base_training.pt"
@@ -134,10 +134,30 @@ def _train_backbone(
     experiment: Experiment, folder: RunFolder, learner: AnalyticLearner, bar: Progress
 ) -> None:
     settings = experiment.settings
-    task = bar.add_task(f"base training, {settings.epochs} epochs", total=None)
+    base = experiment.benchmark.train_stream[0]
+    task = bar.add_task("base training", total=settings.epochs)
+    training = base_training(
+        learner.backbone,
+        max(experiment.classes_by_phase()[0]) + 1,
+        epochs=settings.epochs,
+        learning_rate=settings.learning_rate,
+        schedule=settings.schedule,
+        label_smoothing=settings.label_smoothing,
+        augmentation=experiment.source.augmentation,
+        device=settings.device,
+        plugins=[
+            EpochProgress(lambda done: bar.update(task, completed=done)),
+            EpochCheckpoint(folder.path / BASE_TRAINING_FILE),
+        ],
+    )
     started = time.perf_counter()
-    raise NotImplementedError
-    folder.append("base_training", epochs=settings.epochs, seconds=time.perf_counter() - started)
+    training.train(base, eval_streams=[])
+    learner.freeze()
+    bar.update(task, completed=settings.epochs)
+    accuracy = classifier_accuracy(training, experiment.benchmark.test_stream[0].dataset)
+    folder.append(
+        "base_training", epochs=settings.epochs, seconds=time.perf_counter() - started, accuracy=accuracy
+    )
 
 
 def _learn_phases(experiment: Experiment, folder: RunFolder, strategy: ACIL, bar: Progress) -> None:

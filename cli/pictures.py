@@ -181,7 +181,7 @@ def _phase_axis(axes: Axes, seen: Sequence[int]) -> None:
             **below,
         )
     beside = {**below, "xycoords": "axes fraction", "ha": "right"}
-    axes.annotate("phase", (0, 0), (-16, -10), **beside)
+    axes.annotate("phase", (0, 0), (-16, -9), **beside)
     axes.annotate("classes seen", (0, 0), (-16, -26), color=QUIET, fontsize=10, **beside)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
+from acil.cli.console import silence_third_parties
 from acil.cli.settings import RunSettings
 
 EXAMPLES = """
@@ -68,6 +69,7 @@ def run(context: click.Context, output: Path | None, resume: Path | None, **opti
     """
     if resume is not None:
         _refuse_other_options(context)
+    silence_third_parties()
     from acil.cli.console import stdout
     from acil.cli.experiment import run_experiment
     from acil.cli.results import RunFolder

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from acil.cli.console import silence_third_parties
+
 if TYPE_CHECKING:
     from acil.cli.proof import Proof
 
@@ -19,6 +21,7 @@ def verify(run: Path) -> None:
     Starts from the run's frozen backbone, buffer layer and scale. Exact runs must agree in every bit of their
     moments, recursive ones in their weights up to rounding. The exit status is 1 where they differ.
     """
+    silence_third_parties()
     from acil.cli.console import stdout
     from acil.cli.proof import relearn_jointly
 

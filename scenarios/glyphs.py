@@ -16,7 +16,6 @@ from acil.scenarios import fonts
 from acil.scenarios.cache import cached_array
 from acil.scenarios.labelled import DataSource, LabelledTensors
 from numpy.typing import NDArray
-from torch import Tensor
 from torch.nn.functional import grid_sample
 
 MAX_CLASSES = 400
@@ -83,7 +82,9 @@ def glyphs(
     return DataSource("glyphs", train, test, class_names=tuple(letters), augmentation="affine")
 
 
-def distort(faces: NDArray[np.uint8], count: int, rng: np.random.Generator, how: Distortion) -> Tensor:
+def distort(
+    faces: NDArray[np.uint8], count: int, rng: np.random.Generator, how: Distortion
+) -> NDArray[np.uint8]:
     """Draw ``count`` distorted images of one letter.
 
     Args:
@@ -95,38 +96,37 @@ def distort(faces: NDArray[np.uint8], count: int, rng: np.random.Generator, how:
     Returns:
         uint8 images (count, 1, 32, 32).
     """
-    ink = torch.from_numpy(faces[rng.integers(len(faces), size=count)]).to(torch.float32)[:, None] / 255
-    shape = grid_sample(ink, _sampling_grid(count, rng, how), align_corners=False)  # (count, 1, 32, 32)
-    # An image is light on dark, or its negative with the same grey levels counted from white.
+    ink = faces[rng.integers(len(faces), size=count)].astype(np.float32)[:, None] / 255
+    places = torch.from_numpy(_sampling_grid(count, rng, how))
+    shape = grid_sample(torch.from_numpy(ink), places, align_corners=False).numpy()[:, 0]  # (count, 32, 32)
     image = _draw(rng, count, how.background) + _draw(rng, count, how.contrast) * shape
-    negative = torch.from_numpy(rng.random(count) < 0.5).reshape(-1, 1, 1, 1)
-    image = torch.where(negative, 1 - image, image)
-    noise = torch.from_numpy(rng.standard_normal((count, 1, SIDE, SIDE), dtype=np.float32))
-    image = image + _draw(rng, count, how.noise) * noise
-    return (image.clamp(0, 1) * 255).round().to(torch.uint8)
+    # Half of the images are negatives: dark on light, their grey levels counted from white.
+    negative = rng.random((count, 1, 1)) < 0.5
+    image = np.where(negative, 1 - image, image)
+    image += _draw(rng, count, how.noise) * rng.standard_normal((count, SIDE, SIDE), dtype=np.float32)
+    return np.rint(image.clip(0, 1) * 255).astype(np.uint8)[:, None]
 
 
-def _sampling_grid(count: int, rng: np.random.Generator, how: Distortion) -> Tensor:
+def _sampling_grid(count: int, rng: np.random.Generator, how: Distortion) -> NDArray[np.float32]:
     """Where each pixel of each image looks in the rendering: (count, 32, 32, 2), as (x, y) in [-1, 1].
 
-    Written as sums of products, element by element, and not as a matrix product: its rounding could depend
-    on the number of threads.
+    NumPy computes it element by element on one thread: many small parallel steps would wait for each other
+    on a busy machine, and a matrix product may round differently with the number of threads.
     """
-    angle = _draw(rng, count, (-how.rotation, how.rotation), dims=3) * (np.pi / 180)
-    shear = _draw(rng, count, (-how.shear, how.shear), dims=3)
-    width, height = _draw(rng, count, how.scale, dims=3), _draw(rng, count, how.scale, dims=3)
+    angle = _draw(rng, count, (-how.rotation, how.rotation)) * np.float32(np.pi / 180)
+    shear = _draw(rng, count, (-how.shear, how.shear))
+    width, height = _draw(rng, count, how.scale), _draw(rng, count, how.scale)
     reach = 2 * how.shift / SIDE
-    right, down = (_draw(rng, count, (-reach, reach), dims=3) for _ in range(2))
-    centres = (torch.arange(SIDE, dtype=torch.float32) * 2 + 1) / SIDE - 1
+    right, down = _draw(rng, count, (-reach, reach)), _draw(rng, count, (-reach, reach))
+    centres = (np.arange(SIDE, dtype=np.float32) * 2 + 1) / SIDE - 1
     x, y = centres[None, None, :] - right, centres[None, :, None] - down
-    turned_x, turned_y = angle.cos() * x + angle.sin() * y, angle.cos() * y - angle.sin() * x
-    return torch.stack([(turned_x + shear * turned_y) / width, turned_y / height], dim=-1)
+    turned_x, turned_y = np.cos(angle) * x + np.sin(angle) * y, np.cos(angle) * y - np.sin(angle) * x
+    return np.stack([(turned_x + shear * turned_y) / width, turned_y / height], axis=-1)
 
 
-def _draw(rng: np.random.Generator, count: int, limits: tuple[float, float], dims: int = 4) -> Tensor:
-    """One uniform float32 value for each image, with trailing axes of length 1 up to ``dims``."""
-    values = rng.uniform(*limits, size=count).astype(np.float32)
-    return torch.from_numpy(values).reshape(-1, *[1] * (dims - 1))
+def _draw(rng: np.random.Generator, count: int, limits: tuple[float, float]) -> NDArray[np.float32]:
+    """One uniform value for each image: float32 (count, 1, 1)."""
+    return rng.uniform(*limits, size=(count, 1, 1)).astype(np.float32)
 
 
 def _labelled(letters: str, split: str, per_class: int, seed: int) -> LabelledTensors:
@@ -154,7 +154,7 @@ def _images(letters: str, split: str, per_class: int, seed: int) -> NDArray[np.u
     images = np.empty((len(letters), per_class, 1, SIDE, SIDE), np.uint8)
     for label in range(len(letters)):
         rng = np.random.default_rng([seed, _SPLITS.index(split), label])
-        images[label] = distort(faces[:, label], per_class, rng, Distortion()).numpy()
+        images[label] = distort(faces[:, label], per_class, rng, Distortion())
     return images.reshape(-1, 1, SIDE, SIDE)
 
 

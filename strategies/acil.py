@@ -16,9 +16,14 @@ from torch.utils.data import DataLoader
 
 from acil.evaluate import ClassCounts, count_correct
 from acil.learner import AnalyticLearner
-from acil.strategies.refusals import refuse_epochs, refuse_other_samples, refuse_plugins
+from acil.strategies.refusals import (
+    refuse_epochs,
+    refuse_other_network,
+    refuse_other_samples,
+    refuse_plugins,
+)
 
-# The logit of a class that was never learned: below every ridge logit, and finite so that losses stay finite.
+# The logit of a class that was never learned: below every ridge logit, finite so that losses stay finite.
 UNSEEN_LOGIT = -1e4
 
 # Features, labels and, where the benchmark has them, task labels.
@@ -28,18 +33,19 @@ MiniBatch = list[Tensor]
 class ACIL(SupervisedTemplate):  # type: ignore[misc]
     """Analytic class-incremental learning: base training, re-alignment, then one pass per experience.
 
-    On the first experience the backbone is trained by ``base_training`` (where given), frozen, and the head is
-    solved on its features (re-alignment). Every experience, the first included, is then learned in one pass without
-    gradients, and the classifier equals the one that joint training of the head gives.
+    On the first experience the backbone is trained by ``base_training`` (where given), frozen, and the head
+    is solved on its features (re-alignment). Every experience, the first included, is then learned in one
+    pass without gradients, and the classifier equals the one that joint training of the head gives.
 
-    What plugins see: ``mb_x`` holds images while training and their *features* while evaluating, since a test image
-    goes through the backbone once and is reused after every experience; ``mb_output`` holds logits for the labels
-    from 0 to the largest known, of the classifier as it was before the experience while training.
+    What plugins see: ``mb_x`` holds images while training and their *features* while evaluating, since a
+    test image goes through the backbone once and is reused after every experience; ``mb_output`` holds
+    logits for the labels from 0 to the largest known, of the classifier as it was before the experience
+    while training.
 
     Args:
         model: the learner; its state is all that the strategy knows of past experiences.
-        base_training: an Avalanche strategy whose model contains ``model.backbone``; None where the backbone is
-            pretrained. Plugins that shape a backbone (replay, regularisers, schedulers) belong to it.
+        base_training: an Avalanche strategy whose model contains ``model.backbone``; None where the backbone
+            is pretrained. Plugins that shape a backbone (replay, regularisers, schedulers) belong to it.
         criterion: loss reported to loggers; nothing is trained with it.
         train_mb_size: images per mini-batch.
         train_epochs: must be 1.
@@ -50,11 +56,12 @@ class ACIL(SupervisedTemplate):  # type: ignore[misc]
         eval_every: as in Avalanche; -1 never evaluates during training, 0 after every experience.
 
     Raises:
-        ValueError: a plugin or setting would silently break exactness, or ``base_training`` trains another backbone.
+        ValueError: a plugin or setting would silently break exactness, or ``base_training`` trains another
+            backbone.
 
     References:
-        Zhuang et al., "ACIL", NeurIPS 2022; Zhuang et al., "GACL", NeurIPS 2024 for experiences that mix old and new
-        classes.
+        Zhuang et al., "ACIL", NeurIPS 2022; Zhuang et al., "GACL", NeurIPS 2024 for experiences that mix old
+        and new classes.
     """
 
     model: AnalyticLearner
@@ -76,11 +83,8 @@ class ACIL(SupervisedTemplate):  # type: ignore[misc]
         eval_every: int = -1,
     ) -> None:
         refuse_epochs(train_epochs)
-        if base_training is not None and all(part is not model.backbone for part in base_training.model.modules()):
-            raise ValueError(
-                "base_training trains another network: its model must contain the very module model.backbone, "
-                "for example nn.Sequential(model.backbone, nn.Linear(features, classes))"
-            )
+        if base_training is not None:
+            refuse_other_network(base_training.model, model.backbone)
         super().__init__(
             model=model,
             optimizer=None,
@@ -150,10 +154,10 @@ class ACIL(SupervisedTemplate):  # type: ignore[misc]
         self.dataloader = self._features_of(self.experience.dataset, num_workers, pin_memory)
 
     def training_epoch(self, **kwargs: Any) -> None:
-        """One pass: every mini-batch goes through the backbone and all hooks, then the experience is learned."""
+        """One pass: every mini-batch goes through backbone and hooks, then the experience is learned."""
         refuse_epochs(self.train_epochs)
         features, labels = [], []
-        for self.mbatch in self.dataloader:
+        for self.mbatch in self.dataloader:  # noqa: B020 - plugins read the attribute
             if self._stop_training:
                 break
             self._unpack_minibatch()
@@ -194,7 +198,7 @@ class ACIL(SupervisedTemplate):  # type: ignore[misc]
         try:
             base_training.train(self.experience, eval_streams=[])
         finally:
-            backbone.requires_grad_(False).eval().zero_grad()
+            self.model.freeze().zero_grad()
             self.model.to(self.device)
             self._extracted.clear()
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-# What a family of Avalanche's plugins does that one pass without gradients cannot bear. By name, since the classes lie
-# in many modules and differ between versions.
+from torch import nn
+
+# What a family of Avalanche's plugins does that one pass without gradients cannot bear. By name, since the
+# classes lie in many modules and differ between versions.
 REFUSED = {
     "serves samples again or others instead": {
         "BiCPlugin",
@@ -59,9 +61,9 @@ def refuse_plugins(plugins: Sequence[Any]) -> None:
         for reason, names in REFUSED.items():
             if kinds & names:
                 raise ValueError(
-                    f"{type(plugin).__name__} {reason}: ACIL learns each sample once, in closed form, and needs no help "
-                    "to remember; give the plugin to the strategy passed as base_training, where it can shape the "
-                    "backbone"
+                    f"{type(plugin).__name__} {reason}: ACIL learns each sample once, in closed form, and "
+                    "needs no help to remember; give the plugin to the strategy passed as base_training, where "
+                    "it can shape the backbone"
                 )
 
 
@@ -73,8 +75,8 @@ def refuse_epochs(train_epochs: int) -> None:
     """
     if train_epochs != 1:
         raise ValueError(
-            f"train_epochs={train_epochs} would learn every sample {train_epochs} times; ACIL makes exactly one pass. "
-            "Set epochs on the strategy passed as base_training"
+            f"train_epochs={train_epochs} would learn every sample {train_epochs} times; ACIL makes exactly one "
+            "pass. Set epochs on the strategy passed as base_training"
         )
 
 
@@ -86,7 +88,20 @@ def refuse_other_samples(served: int, expected: int) -> None:
     """
     if served != expected:
         raise ValueError(
-            f"the loader served {served} samples of an experience that holds {expected}: a plugin or loader setting adds, "
-            "repeats or drops samples, which breaks equality with joint training; remove it, or give it to the strategy "
-            "passed as base_training"
+            f"the loader served {served} samples of an experience that holds {expected}: a plugin or loader "
+            "setting adds, repeats or drops samples, which breaks equality with joint training; remove it, or "
+            "give it to the strategy passed as base_training"
+        )
+
+
+def refuse_other_network(network: nn.Module, backbone: nn.Module) -> None:
+    """Refuse to train a network that the learner's backbone is no part of.
+
+    Raises:
+        ValueError: says how to build one.
+    """
+    if all(part is not backbone for part in network.modules()):
+        raise ValueError(
+            "base_training trains another network: its model must contain the very module model.backbone, "
+            "for example nn.Sequential(model.backbone, nn.Linear(features, classes))"
         )

@@ -32,6 +32,7 @@ def base_training_of(learner, kind=Naive, plugins=(), **settings):
     return kind(
         model=model,
         optimizer=optimizer,
+        criterion=nn.CrossEntropyLoss(),
         train_mb_size=8,
         train_epochs=2,
         evaluator=None,

@@ -62,9 +62,7 @@ def test_nc_benchmark_with_class_ids_from_zero_equals_joint_on_the_new_labels(
     equals_joint(any_learner, train)
 
 
-def test_class_ids_from_zero_in_each_experience_are_repeated_classes(
-    any_learner, train, test, equals_joint
-):
+def test_class_ids_from_zero_in_each_experience_are_repeated_classes(any_learner, train, test, equals_joint):
     benchmark = nc_benchmark(
         train, test, n_experiences=4, task_labels=True, shuffle=False, class_ids_from_zero_in_each_exp=True
     )
@@ -97,7 +95,9 @@ def test_new_instances_of_all_classes_in_every_experience_equal_joint(any_learne
 
 
 @pytest.mark.parametrize("boundaries", [False, True])
-def test_an_online_stream_of_small_experiences_equals_joint(any_learner, train, test, equals_joint, boundaries):
+def test_an_online_stream_of_small_experiences_equals_joint(
+    any_learner, train, test, equals_joint, boundaries
+):
     benchmark = class_incremental_benchmark({"train": train, "test": test}, num_experiences=4, seed=2)
     online = split_online_stream(
         benchmark.train_stream, experience_size=7, access_task_boundaries=boundaries, seed=4
@@ -149,7 +149,10 @@ def test_the_mini_batch_size_does_not_matter(any_learner, splits, train, equals_
 def test_tasks_of_unequal_size_in_one_experience_repeat_no_sample(any_learner, patches, equals_joint):
     train = patches([0, 1], 90)
     tasks = [0] * 162 + [1] * 18  # Avalanche's own loader would serve the 18 as often as the 162
-    labels = [DataAttribute(train.targets, "targets"), DataAttribute(tasks, "targets_task_labels", use_in_getitem=True)]
+    labels = [
+        DataAttribute(train.targets, "targets"),
+        DataAttribute(tasks, "targets_task_labels", use_in_getitem=True),
+    ]
     benchmark = benchmark_from_datasets(train=[ClassificationDataset([train], data_attributes=labels)])
     learn(any_learner, with_task_labels(benchmark).train_stream)
     equals_joint(any_learner, train)

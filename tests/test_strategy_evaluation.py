@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 
 import pytest
@@ -70,7 +71,7 @@ def test_evaluate_agrees_with_the_accuracies_of_avalanche(any_learner, hard):
     for phase, experience in enumerate(hard.train_stream, start=1):
         strategy.train(experience)
         results = strategy.eval(hard.test_stream[:phase])
-        name = f"Top1_Acc_Stream/eval_phase/test_stream/Task000"
+        name = "Top1_Acc_Stream/eval_phase/test_stream"
         assert strategy.evaluate(hard.test_stream[:phase]).accuracy == pytest.approx(results[name])
         assert strategy.evaluate(hard.test_stream).accuracy == pytest.approx(results[name])
     assert 0.2 < results[name] < 0.95
@@ -82,7 +83,7 @@ def test_the_task_by_task_matrix_is_that_of_avalanche(any_learner, hard):
         strategy.train(experience)
         results, counts = strategy.eval(hard.test_stream), strategy.evaluate(hard.test_stream)
         for task, test in enumerate(hard.test_stream):
-            theirs = results[f"Top1_Acc_Exp/eval_phase/test_stream/Task000/Exp{task:03}"]
+            theirs = results[f"Top1_Acc_Exp/eval_phase/test_stream/Exp{task:03}"]
             assert counts.accuracy_on(test.dataset.targets.uniques) == pytest.approx(theirs)
 
 
@@ -110,6 +111,7 @@ def test_features_of_a_data_set_are_dropped_with_it(learner, patches):
     strategy.evaluate(addition.test_stream)
     assert len(strategy._extracted) == 1
     del addition
+    gc.collect()
     assert len(strategy._extracted) == 0
 
 

@@ -1,4 +1,4 @@
-"""Where a growing classifier without gradients usually breaks Avalanche's metrics, loggers, hooks and checkpoints."""
+"""Where a growing classifier without gradients usually breaks metrics, loggers, hooks and checkpoints."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def test_experiences_that_do_not_tell_their_classes_can_be_evaluated(any_learner
 
 
 def benchmark_of(kind, train, test):
-    if kind == "classes":  # Avalanche's metrics need the task labels, and its confusion matrix an older benchmark
+    if kind == "classes":  # metrics need task labels; the image of a confusion matrix needs an nc_benchmark
         both = {"train": train, "test": test}
         return with_task_labels(class_incremental_benchmark(both, num_experiences=4, seed=1))
     return nc_benchmark(train, test, n_experiences=4, task_labels=kind == "tasks", seed=1)
@@ -201,7 +201,8 @@ def test_hooks_come_in_the_order_of_a_naive_strategy(any_learner, splits):
     ours, theirs = Recorder(), Recorder()
     model = nn.Sequential(nn.Flatten(), nn.Linear(36, 8))
     settings = {"train_mb_size": 10, "eval_mb_size": 5, "evaluator": None, "eval_every": 0}
-    naive = Naive(model=model, optimizer=torch.optim.SGD(model.parameters(), 0.1), plugins=[theirs], **settings)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    naive = Naive(model=model, optimizer=optimizer, plugins=[theirs], **settings)
     for strategy in (naive, ACIL(model=any_learner, plugins=[ours], **settings)):
         for experience in splits.train_stream[:2]:
             strategy.train(experience, eval_streams=[splits.test_stream])

@@ -1,0 +1,103 @@
+"""Augmentation of whole mini-batches, as Avalanche plugins."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from avalanche.core import BaseSGDPlugin
+from torch import Tensor
+
+
+class BatchAugmentation(BaseSGDPlugin):  # type: ignore[misc]
+    """Changes the images of every training mini-batch; a subclass says how.
+
+    All random numbers come from torch's global CPU generator, so that one seed fixes them on every device.
+    """
+
+    def augment(self, images: Tensor) -> Tensor:
+        """(n, C, H, W) images to changed images of the same shape."""
+        raise NotImplementedError
+
+    def before_forward(self, strategy: Any, **kwargs: Any) -> None:
+        """Replace the mini-batch's images."""
+        strategy.mbatch[0] = self.augment(strategy.mb_x)
+
+
+class AffineAugmentation(BatchAugmentation):
+    """Small rotations, scalings and shifts: for letters, which must not be mirrored.
+
+    Args:
+        degrees: largest rotation either way.
+        scale: largest relative change of size either way.
+        shift: largest shift either way, as a share of the side.
+    """
+
+    def __init__(self, degrees: float = 10.0, scale: float = 0.1, shift: float = 0.08) -> None:
+        super().__init__()
+        self.degrees, self.scale, self.shift = degrees, scale, shift
+
+    def augment(self, images: Tensor) -> Tensor:
+        """(n, C, H, W) to the same shape; what lies outside repeats the border."""
+        n = len(images)
+        angle = _uniform(n, math.radians(self.degrees))
+        zoom = 1 + _uniform(n, self.scale)
+        shift = 2 * torch.stack(
+            [_uniform(n, self.shift), _uniform(n, self.shift)], dim=1
+        )  # the grid spans -1..1
+        cos, sin = zoom * torch.cos(angle), zoom * torch.sin(angle)
+        turn = torch.stack([torch.stack([cos, -sin], dim=1), torch.stack([sin, cos], dim=1)], dim=1)
+        grid = F.affine_grid(
+            torch.cat([turn, shift[:, :, None]], dim=2), list(images.shape), align_corners=False
+        )
+        return F.grid_sample(images, grid.to(images.device), padding_mode="border", align_corners=False)
+
+
+class CropFlipAugmentation(BatchAugmentation):
+    """Random crops of the padded image, and mirror images: for photographs.
+
+    Args:
+        padding: pixels added at each side before the crop.
+    """
+
+    def __init__(self, padding: int = 4) -> None:
+        super().__init__()
+        self.padding = padding
+
+    def augment(self, images: Tensor) -> Tensor:
+        """(n, C, H, W) to the same shape; what lies outside is black."""
+        n, _, height, width = images.shape
+        padded = F.pad(images, [self.padding] * 4)
+        top, left = (torch.randint(0, 2 * self.padding + 1, (n, 1)) for _ in range(2))
+        mirrored = torch.rand(n, 1) < 0.5
+        columns = torch.arange(width).expand(n, width)
+        columns = torch.where(mirrored, columns.flip(1), columns) + left
+        rows = torch.arange(height).expand(n, height) + top
+        sample = torch.arange(n)[:, None, None]
+        picked = padded.permute(0, 2, 3, 1)[sample, rows[:, :, None], columns[:, None, :]]
+        return picked.permute(0, 3, 1, 2).contiguous()
+
+
+_AUGMENTATIONS: dict[str, type[BatchAugmentation] | None] = {
+    "affine": AffineAugmentation,
+    "crop-flip": CropFlipAugmentation,
+    "none": None,
+}
+
+
+def augmentation_plugins(name: str) -> list[BatchAugmentation]:
+    """The plugins of an augmentation's name: one, or none for "none".
+
+    Raises:
+        ValueError: there is no such augmentation; says which there are.
+    """
+    if name not in _AUGMENTATIONS:
+        raise ValueError(f"there is no augmentation {name!r}; choose from: {', '.join(_AUGMENTATIONS)}")
+    kind = _AUGMENTATIONS[name]
+    return [] if kind is None else [kind()]
+
+
+def _uniform(n: int, limit: float) -> Tensor:
+    return (2 * torch.rand(n) - 1) * limit
