@@ -30,7 +30,11 @@ def constant_batches(rows: Tensor, size: int) -> Iterator[tuple[Tensor, int]]:
 
 @torch.no_grad()
 def extract_features(
-    backbone: nn.Module, images: Tensor, batch_size: int, device: torch.device, progress: Progress | None = None
+    backbone: nn.Module,
+    images: Tensor,
+    batch_size: int,
+    device: torch.device,
+    progress: Progress | None = None,
 ) -> Tensor:
     """Pass each image through the frozen backbone once.
 

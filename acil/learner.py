@@ -232,8 +232,16 @@ class AnalyticLearner(nn.Module):
         exact = isinstance(self.head, ExactHead)
         metadata = {
             "backbone": getattr(self.backbone, "spec", None),
-            "buffer": {"in_features": self.buffer.in_features, "dim": self.buffer.dim, "seed": self.buffer.seed},
-            "head": {"type": "exact" if exact else "recursive", "dim": self.head.dim, "gamma": self.head.gamma},
+            "buffer": {
+                "in_features": self.buffer.in_features,
+                "dim": self.buffer.dim,
+                "seed": self.buffer.seed,
+            },
+            "head": {
+                "type": "exact" if exact else "recursive",
+                "dim": self.head.dim,
+                "gamma": self.head.gamma,
+            },
             "batch_size": self.batch_size,
             "class_names": list(self.class_names),
             "classes": self.classes.tolist(),
@@ -277,7 +285,9 @@ class AnalyticLearner(nn.Module):
         except RuntimeError as error:
             raise ModelFileError(f"{path} does not fit this backbone: {error}") from error
         if metadata["digest"] is not None and learner.digest() != metadata["digest"]:
-            raise ModelFileError(f"{path} is damaged: its moments do not match its digest; restore it from a copy")
+            raise ModelFileError(
+                f"{path} is damaged: its moments do not match its digest; restore it from a copy"
+            )
         return learner
 
     def _expanded(self, features: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
@@ -291,7 +301,9 @@ class AnalyticLearner(nn.Module):
 
     def _exact_head(self, purpose: str) -> ExactHead:
         if not isinstance(self.head, ExactHead):
-            raise ValueError(f"a {type(self.head).__name__} cannot {purpose} exactly; build the learner with ExactHead")
+            raise ValueError(
+                f"a {type(self.head).__name__} cannot {purpose} exactly; build the learner with ExactHead"
+            )
         return self.head
 
     @staticmethod

@@ -35,7 +35,9 @@ def write_atomically(path: Path, content: bytes) -> None:
         _sync_folder(path.parent)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise ValueError(f"cannot write {path}: {error.strerror}; free space or choose another folder") from error
+        raise ValueError(
+            f"cannot write {path}: {error.strerror}; free space or choose another folder"
+        ) from error
 
 
 def fingerprint(tensors: Mapping[str, Tensor]) -> str:
@@ -82,7 +84,9 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except (OSError, SafetensorError) as error:
         raise ModelFileError(f"{path} cannot be read as a model file: {error}") from error
     if _checksum(header["acil"], tensors) != header["checksum"]:
-        raise ModelFileError(f"{path} is damaged: its content does not match its checksum; restore it from a copy")
+        raise ModelFileError(
+            f"{path} is damaged: its content does not match its checksum; restore it from a copy"
+        )
     return tensors, metadata
 
 

@@ -41,7 +41,7 @@ class OneLineErrors(click.Group):
 def silence_third_parties() -> None:
     """Keep warnings that a user of the command cannot act on off the terminal."""
     warnings.filterwarnings("ignore", message="no QP solver found")  # Avalanche, of solvers for GEM
-    warnings.filterwarnings("ignore", message="No loggers specified")  # Avalanche; the run folder is our logger
+    warnings.filterwarnings("ignore", message="No loggers specified")  # Avalanche; the run folder logs
 
 
 def fail(message: str) -> NoReturn:

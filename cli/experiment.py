@@ -87,7 +87,9 @@ def run_experiment(settings: RunSettings, folder: RunFolder) -> None:
     seed_everything(settings.seed)
     with progress() as bar:
         experiment = Experiment.prepare(settings)
-        folder.append("started", **environment(settings), phases=experiment.phases, samples=len(experiment.source.train))
+        folder.append(
+            "started", **environment(settings), phases=experiment.phases, samples=len(experiment.source.train)
+        )
         learner = _resumed_or_new_learner(experiment, folder, bar)
         strategy = ACIL(model=learner, device=settings.device, evaluator=None)
         _learn_phases(experiment, folder, strategy, bar)

@@ -25,41 +25,106 @@ Examples:
 
 
 @click.command(epilog=EXAMPLES)
-@click.option("--phases", type=click.IntRange(min=0), default=10, show_default=True,
-              help="Increments after the base phase.")
-@click.option("--data", default="glyphs", show_default=True,
-              help="glyphs, cifar10, cifar100, ..., folder:PATH or features:PATH.npz.")
-@click.option("--base-classes", type=click.IntRange(min=0), help="Classes of the base phase; 0 for no base phase.  "
-              "[default: half of them]")
+@click.option(
+    "--phases",
+    type=click.IntRange(min=0),
+    default=10,
+    show_default=True,
+    help="Increments after the base phase.",
+)
+@click.option(
+    "--data",
+    default="glyphs",
+    show_default=True,
+    help="glyphs, cifar10, cifar100, ..., folder:PATH or features:PATH.npz.",
+)
+@click.option(
+    "--base-classes",
+    type=click.IntRange(min=0),
+    help="Classes of the base phase; 0 for no base phase.  [default: half of them]",
+)
 @click.option("--uneven", is_flag=True, help="Spread classes that do not divide into the phases unevenly.")
 @click.option("--classes", type=click.IntRange(min=2), help="Number of glyph classes.  [default: 100]")
-@click.option("--train-per-class", type=click.IntRange(min=1), help="Training glyphs per class.  [default: 300]")
+@click.option(
+    "--train-per-class", type=click.IntRange(min=1), help="Training glyphs per class.  [default: 300]"
+)
 @click.option("--test-per-class", type=click.IntRange(min=1), help="Test glyphs per class.  [default: 60]")
-@click.option("--image-size", type=click.IntRange(min=8), help="Side to which images of a folder are resized.  "
-              "[default: their own, or 64]")
-@click.option("--backbone", default="convnet", show_default=True,
-              help="convnet, resnet20, resnet32 or torchvision:NAME.")
-@click.option("--checkpoint", type=click.Path(dir_okay=False), help="Pretrained weights of the backbone; no base "
-              "training then.")
-@click.option("--epochs", type=click.IntRange(min=1), default=6, show_default=True, help="Epochs of base training.")
-@click.option("--learning-rate", type=click.FloatRange(min=0, min_open=True), default=0.1, show_default=True,
-              help="Peak learning rate of base training.")
-@click.option("--schedule", type=click.Choice(["one-cycle", "cosine"]), default="one-cycle", show_default=True,
-              help="Course of the learning rate.")
-@click.option("--label-smoothing", type=click.FloatRange(0, 1, max_open=True), default=0.0, show_default=True,
-              help="Label smoothing of base training.")
-@click.option("--buffer-size", type=click.IntRange(min=1), default=2048, show_default=True,
-              help="Width of the buffer layer.")
-@click.option("--gamma", type=click.FloatRange(min=0, min_open=True), default=0.1, show_default=True, help="Ridge.")
-@click.option("--head", type=click.Choice(["exact", "recursive"]), default="exact", show_default=True,
-              help="Integer moments, or the paper's recursion in float64.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True,
-              help="Fixes class order, weights, augmentation and projection.")
+@click.option(
+    "--image-size",
+    type=click.IntRange(min=8),
+    help="Side to which images of a folder are resized.  [default: their own, or 64]",
+)
+@click.option(
+    "--backbone",
+    default="convnet",
+    show_default=True,
+    help="convnet, resnet20, resnet32 or torchvision:NAME.",
+)
+@click.option(
+    "--checkpoint",
+    type=click.Path(dir_okay=False),
+    help="Pretrained weights of the backbone; no base training then.",
+)
+@click.option(
+    "--epochs", type=click.IntRange(min=1), default=6, show_default=True, help="Epochs of base training."
+)
+@click.option(
+    "--learning-rate",
+    type=click.FloatRange(min=0, min_open=True),
+    default=0.1,
+    show_default=True,
+    help="Peak learning rate of base training.",
+)
+@click.option(
+    "--schedule",
+    type=click.Choice(["one-cycle", "cosine"]),
+    default="one-cycle",
+    show_default=True,
+    help="Course of the learning rate.",
+)
+@click.option(
+    "--label-smoothing",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.0,
+    show_default=True,
+    help="Label smoothing of base training.",
+)
+@click.option(
+    "--buffer-size",
+    type=click.IntRange(min=1),
+    default=2048,
+    show_default=True,
+    help="Width of the buffer layer.",
+)
+@click.option(
+    "--gamma", type=click.FloatRange(min=0, min_open=True), default=0.1, show_default=True, help="Ridge."
+)
+@click.option(
+    "--head",
+    type=click.Choice(["exact", "recursive"]),
+    default="exact",
+    show_default=True,
+    help="Integer moments, or the paper's recursion in float64.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Fixes class order, weights, augmentation and projection.",
+)
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, or auto for the best there is.")
-@click.option("--output", type=click.Path(file_okay=False, path_type=Path),
-              help="Results folder.  [default: runs/DATA-PHASES-phases-TIME]")
-@click.option("--resume", type=click.Path(file_okay=False, path_type=Path), metavar="RUN",
-              help="Go on with an interrupted run, with its own settings.")
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Results folder.  [default: runs/DATA-PHASES-phases-TIME]",
+)
+@click.option(
+    "--resume",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="RUN",
+    help="Go on with an interrupted run, with its own settings.",
+)
 @click.pass_context
 def run(context: click.Context, output: Path | None, resume: Path | None, **options: object) -> None:
     """Learn a data set class by class, in phases, and keep none of it.
@@ -94,7 +159,9 @@ def _refuse_other_options(context: click.Context) -> None:
     ]
     if given:
         names = ", ".join("--" + name.replace("_", "-") for name in given)
-        raise ValueError(f"--resume goes on with the run's own settings; leave out {names}, or start a new run")
+        raise ValueError(
+            f"--resume goes on with the run's own settings; leave out {names}, or start a new run"
+        )
 
 
 def _default_output(settings: RunSettings) -> Path:

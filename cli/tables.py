@@ -27,9 +27,8 @@ def summary_view(folder: RunFolder) -> RenderableType:
     from rich.text import Text
 
     summary = folder.summary()
-    return Group(
-        phase_table(summary), summary_panel(summary), Text(f"results in {folder.path}", overflow="fold")
-    )
+    where = Text(f"results in {folder.path}", overflow="fold")
+    return Group(phase_table(summary), summary_panel(summary), where)
 
 
 def phase_table(summary: Mapping[str, Any]) -> Table:

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+
 from acil.scenarios.labelled import DataSource, LabelledTensors
 from acil.scenarios.split import stratified_split
-from numpy.typing import NDArray
 
 _TWO_PARTS = ("train_features", "train_labels", "test_features", "test_labels")
 _ONE_PART = ("features", "labels")

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+
 from acil.scenarios.cache import cached_array
 from acil.scenarios.labelled import DataSource, LabelledTensors
 from acil.scenarios.split import stratified_split
-from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from PIL.Image import Image

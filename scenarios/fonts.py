@@ -111,7 +111,7 @@ def _stretched(images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[
     for index, image in enumerate(images):
         picture = Image.fromarray(image)
         left, top, right, bottom = box = picture.getbbox() or (0, 0, CANVAS, CANVAS)
-        squares[index] = picture.resize((16, 16), Image.Resampling.BILINEAR, box=box)
+        squares[index] = np.asarray(picture.resize((16, 16), Image.Resampling.BILINEAR, box=box))
         proportions[index] = (right - left) / (bottom - top)
     rows = squares.reshape(len(images), -1)
     return rows / np.linalg.norm(rows, axis=1, keepdims=True), proportions

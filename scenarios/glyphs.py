@@ -12,11 +12,12 @@ from importlib.metadata import version
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch.nn.functional import grid_sample
+
 from acil.scenarios import fonts
 from acil.scenarios.cache import cached_array
 from acil.scenarios.labelled import DataSource, LabelledTensors
-from numpy.typing import NDArray
-from torch.nn.functional import grid_sample
 
 MAX_CLASSES = 400
 SIDE = 32  # pixels on a side of an image
@@ -104,7 +105,8 @@ def distort(
     negative = rng.random((count, 1, 1)) < 0.5
     image = np.where(negative, 1 - image, image)
     image += _draw(rng, count, how.noise) * rng.standard_normal((count, SIDE, SIDE), dtype=np.float32)
-    return np.rint(image.clip(0, 1) * 255).astype(np.uint8)[:, None]
+    pixels: NDArray[np.uint8] = np.rint(image.clip(0, 1) * 255).astype(np.uint8)
+    return pixels[:, None]
 
 
 def _sampling_grid(count: int, rng: np.random.Generator, how: Distortion) -> NDArray[np.float32]:

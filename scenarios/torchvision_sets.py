@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
+
 from acil.scenarios.cache import cache_folder
 from acil.scenarios.labelled import DataSource, LabelledTensors
-from torch import Tensor
 
 _DIGITS = tuple("0123456789")
 

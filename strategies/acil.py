@@ -97,6 +97,7 @@ class ACIL(SupervisedTemplate):  # type: ignore[misc]
             evaluator=evaluator,
             eval_every=eval_every,
         )
+        model.freeze()  # a base training that was prepared, but is not needed, may have thawed it
         self.base_training = base_training
         self._extracted: WeakKeyDictionary[Any, list[MiniBatch]] = WeakKeyDictionary()
 
@@ -198,7 +199,8 @@ class ACIL(SupervisedTemplate):  # type: ignore[misc]
         try:
             base_training.train(self.experience, eval_streams=[])
         finally:
-            self.model.freeze().zero_grad()
+            self.model.freeze()
+            backbone.zero_grad()
             self.model.to(self.device)
             self._extracted.clear()
 

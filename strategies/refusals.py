@@ -62,8 +62,8 @@ def refuse_plugins(plugins: Sequence[Any]) -> None:
             if kinds & names:
                 raise ValueError(
                     f"{type(plugin).__name__} {reason}: ACIL learns each sample once, in closed form, and "
-                    "needs no help to remember; give the plugin to the strategy passed as base_training, where "
-                    "it can shape the backbone"
+                    "needs no help to remember; give the plugin to the strategy passed as base_training, "
+                    "where it can shape the backbone"
                 )
 
 
@@ -75,8 +75,8 @@ def refuse_epochs(train_epochs: int) -> None:
     """
     if train_epochs != 1:
         raise ValueError(
-            f"train_epochs={train_epochs} would learn every sample {train_epochs} times; ACIL makes exactly one "
-            "pass. Set epochs on the strategy passed as base_training"
+            f"train_epochs={train_epochs} would learn every sample {train_epochs} times; ACIL makes exactly "
+            "one pass. Set epochs on the strategy passed as base_training"
         )
 
 
@@ -89,8 +89,8 @@ def refuse_other_samples(served: int, expected: int) -> None:
     if served != expected:
         raise ValueError(
             f"the loader served {served} samples of an experience that holds {expected}: a plugin or loader "
-            "setting adds, repeats or drops samples, which breaks equality with joint training; remove it, or "
-            "give it to the strategy passed as base_training"
+            "setting adds, repeats or drops samples, which breaks equality with joint training; remove it, "
+            "or give it to the strategy passed as base_training"
         )
 
 

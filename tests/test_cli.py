@@ -12,7 +12,18 @@ from acil.cli.results import RunFolder
 
 pytestmark = pytest.mark.filterwarnings("default")
 
-TINY = ["--classes", "10", "--train-per-class", "12", "--test-per-class", "6", "--epochs", "1", "--buffer-size", "64"]
+TINY = [
+    "--classes",
+    "10",
+    "--train-per-class",
+    "12",
+    "--test-per-class",
+    "6",
+    "--epochs",
+    "1",
+    "--buffer-size",
+    "64",
+]
 
 
 def acil(*arguments: str) -> Result:

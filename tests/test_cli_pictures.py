@@ -7,6 +7,8 @@ import sys
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib.image import imread
+
 from acil.cli.metrics import PhaseRecord
 from acil.cli.pictures import (
     ACCURACY_INCHES,
@@ -18,7 +20,6 @@ from acil.cli.pictures import (
     forgetting_picture,
     short_name,
 )
-from matplotlib.image import imread
 
 
 def stream(phases: int, low: float = 0.7, base: int = 4) -> list[PhaseRecord]:

@@ -6,6 +6,7 @@ from threading import Barrier
 
 import numpy as np
 import pytest
+
 from acil.scenarios import cache
 
 VALUES = np.arange(12).reshape(3, 4)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
 from acil.scenarios.features import feature_file
 
 ROWS = np.arange(12, dtype=np.float32).reshape(6, 2)

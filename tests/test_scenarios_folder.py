@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+
 from acil.scenarios import folder as module
 from acil.scenarios.folder import FALLBACK_SIZE, image_folder
-from PIL import Image
 
 
 @pytest.fixture(autouse=True)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from acil.scenarios import DataSource, LabelledTensors
 
 IMAGES = torch.arange(2 * 3 * 4 * 4).reshape(2, 3, 4, 4).to(torch.uint8)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torchvision.datasets
+
 from acil.scenarios.torchvision_sets import TORCHVISION_SETS, torchvision_set
 
 

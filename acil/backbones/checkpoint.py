@@ -24,7 +24,9 @@ def load_checkpoint(backbone: nn.Module, path: Path) -> None:
     """
     # Our input layer is not part of any published checkpoint, and torchvision's names lack our prefix.
     wanted = {
-        _bare(name): name for name in backbone.state_dict() if not name.endswith((".mean", ".std", "num_batches_tracked"))
+        _bare(name): name
+        for name in backbone.state_dict()
+        if not name.endswith((".mean", ".std", "num_batches_tracked"))
     }
     found = {_bare(name): tensor for name, tensor in _read(path).items()}
     state = backbone.state_dict()

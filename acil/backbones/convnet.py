@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from acil.backbones.images import ImageInput
@@ -27,11 +28,11 @@ class ConvNet(nn.Module):
             *_convolution(128, self.num_features, stride=2),
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),
-        )
+        ).to(memory_format=torch.channels_last)  # a third faster on CPUs
 
     def forward(self, images: Tensor) -> Tensor:
         """(n, C, H, W) in [0, 1], or uint8, to (n, 160)."""
-        features: Tensor = self.layers(images)
+        features: Tensor = self.layers(images.contiguous(memory_format=torch.channels_last))
         return features
 
 

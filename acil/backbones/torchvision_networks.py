@@ -49,7 +49,9 @@ def _remove_last_layer(network: nn.Module, name: str) -> int:
         if isinstance(layer, nn.Linear):
             break
         if isinstance(layer, nn.Conv2d):
-            raise ValueError(f"torchvision's {name} classifies by a convolution; choose a network that ends linearly")
+            raise ValueError(
+                f"torchvision's {name} classifies by a convolution; choose a network that ends linearly"
+            )
     parent, _, attribute = path.rpartition(".")
     setattr(network.get_submodule(parent), attribute, nn.Identity())
     return int(layer.in_features)
