@@ -101,7 +101,5 @@ class Quantizer(nn.Module):
 
     def count_clipped(self, features: Tensor) -> None:
         """Add these learned values to the count behind ``clipped_share``."""
-        self.clipped += torch.count_nonzero(
-            features.abs() > self.scale.to(features.dtype) * (self.levels + 0.5)
-        )
+        self.clipped += torch.count_nonzero(features.abs() > self.scale.to(features.dtype) * (self.levels + 0.5))
         self.quantized += features.numel()

@@ -27,9 +27,7 @@ def check_finite(values: Tensor, name: str) -> None:
     Raises:
         ValueError: quotes how many values are not finite and the first row that holds one.
     """
-    if bool(
-        torch.isfinite(values.sum())
-    ):  # one fast pass; it can be infinite for finite values, never the reverse
+    if bool(torch.isfinite(values.sum())):  # one fast pass; it can be infinite for finite values, never the reverse
         return
     bad = ~torch.isfinite(values)
     count = int(bad.sum())

@@ -82,9 +82,7 @@ def extract_dataset(
     return torch.cat(features), torch.cat(labels)
 
 
-def _reported(
-    batches: Iterator[tuple[Tensor, int]], progress: Progress | None
-) -> Iterator[tuple[Tensor, int]]:
+def _reported(batches: Iterator[tuple[Tensor, int]], progress: Progress | None) -> Iterator[tuple[Tensor, int]]:
     for batch, real in batches:
         yield batch, real
         if progress is not None:

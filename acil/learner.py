@@ -285,9 +285,7 @@ class AnalyticLearner(nn.Module):
         except RuntimeError as error:
             raise ModelFileError(f"{path} does not fit this backbone: {error}") from error
         if metadata["digest"] is not None and learner.digest() != metadata["digest"]:
-            raise ModelFileError(
-                f"{path} is damaged: its moments do not match its digest; restore it from a copy"
-            )
+            raise ModelFileError(f"{path} is damaged: its moments do not match its digest; restore it from a copy")
         return learner
 
     def _expanded(self, features: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
@@ -301,9 +299,7 @@ class AnalyticLearner(nn.Module):
 
     def _exact_head(self, purpose: str) -> ExactHead:
         if not isinstance(self.head, ExactHead):
-            raise ValueError(
-                f"a {type(self.head).__name__} cannot {purpose} exactly; build the learner with ExactHead"
-            )
+            raise ValueError(f"a {type(self.head).__name__} cannot {purpose} exactly; build the learner with ExactHead")
         return self.head
 
     @staticmethod

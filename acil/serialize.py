@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,30 +13,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from acil.errors import ModelFileError
+from acil.files import write_atomically
 
 FORMAT = "acil-model"
 FORMAT_VERSION = 1
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write so that ``path`` holds either what it held before or all of ``content``, whenever the power fails.
-
-    Raises:
-        ValueError: the folder cannot be written or the disk is full; ``path`` is untouched.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise ValueError(
-            f"cannot write {path}: {error.strerror}; free space or choose another folder"
-        ) from error
 
 
 def fingerprint(tensors: Mapping[str, Tensor]) -> str:
@@ -84,9 +63,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except (OSError, SafetensorError) as error:
         raise ModelFileError(f"{path} cannot be read as a model file: {error}") from error
     if _checksum(header["acil"], tensors) != header["checksum"]:
-        raise ModelFileError(
-            f"{path} is damaged: its content does not match its checksum; restore it from a copy"
-        )
+        raise ModelFileError(f"{path} is damaged: its content does not match its checksum; restore it from a copy")
     return tensors, metadata
 
 
@@ -118,11 +95,3 @@ def _parse_metadata(path: Path, text: str) -> dict[str, Any]:
 
 def _checksum(text: str, tensors: Mapping[str, Tensor]) -> str:
     return hashlib.sha256((text + fingerprint(tensors)).encode()).hexdigest()
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

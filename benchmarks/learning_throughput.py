@@ -43,9 +43,7 @@ def compare(dim: int, rows: int, device: torch.device) -> Table:
     results = {
         "ExactHead.learn": seconds(lambda: exact.learn(features, labels), 5),
         "RecursiveHead.learn": _timed(lambda: RecursiveHead(dim).to(device).learn(features, labels)),
-        "recursion, left to right": _timed(
-            lambda: naive_recursion(torch.eye(dim, dtype=torch.float64) * 10, doubles)
-        ),
+        "recursion, left to right": _timed(lambda: naive_recursion(torch.eye(dim, dtype=torch.float64) * 10, doubles)),
         "int8 product alone, all d x d": seconds(lambda: exact_kernel(device)(transposed, integers), 5),
         "float64 product alone, all d x d": seconds(lambda: doubles.t() @ doubles, 1),
     }
@@ -68,9 +66,7 @@ def _timed(action: Callable[[], object]) -> float:
 
 def main() -> None:
     """Parse the options and print a table per width."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dims", type=int, nargs="+", default=[4096, 8192])
     parser.add_argument("--rows", type=int, default=4096)
     parser.add_argument("--device", default="cpu")

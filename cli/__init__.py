@@ -14,9 +14,7 @@ from acil.cli.run import run
 from acil.cli.verify import verify
 
 
-@click.group(
-    cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
-)
+@click.group(cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="acil")
 def main() -> None:
     """Class-incremental learning that keeps no data and forgets nothing.

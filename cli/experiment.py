@@ -132,9 +132,7 @@ def _resumed_or_new_learner(experiment: Experiment, folder: RunFolder, bar: Prog
     return learner
 
 
-def _train_backbone(
-    experiment: Experiment, folder: RunFolder, learner: AnalyticLearner, bar: Progress
-) -> None:
+def _train_backbone(experiment: Experiment, folder: RunFolder, learner: AnalyticLearner, bar: Progress) -> None:
     settings = experiment.settings
     base = experiment.benchmark.train_stream[0]
     task = bar.add_task("base training", total=settings.epochs)
@@ -157,9 +155,7 @@ def _train_backbone(
     learner.freeze()
     bar.update(task, completed=settings.epochs)
     accuracy = classifier_accuracy(training, experiment.benchmark.test_stream[0].dataset)
-    folder.append(
-        "base_training", epochs=settings.epochs, seconds=time.perf_counter() - started, accuracy=accuracy
-    )
+    folder.append("base_training", epochs=settings.epochs, seconds=time.perf_counter() - started, accuracy=accuracy)
 
 
 def _learn_phases(experiment: Experiment, folder: RunFolder, strategy: ACIL, bar: Progress) -> None:

@@ -73,9 +73,7 @@ class PhaseRecord:
 
     def _check_counts(self) -> None:
         if self.correct.keys() != self.total.keys():
-            raise ValueError(
-                f"the record of phase {self.phase} is damaged: correct and total differ in their classes"
-            )
+            raise ValueError(f"the record of phase {self.phase} is damaged: correct and total differ in their classes")
         for label, count in self.correct.items():
             if not 0 <= count <= self.total[label]:
                 raise ValueError(
@@ -147,6 +145,5 @@ def forgetting(records: Sequence[PhaseRecord]) -> float | None:
 def phase_matrix(records: Sequence[PhaseRecord]) -> list[list[float]]:
     """Row t, column p <= t: accuracy after phase t on the classes of phase p; NaN without test samples."""
     return [
-        [record.accuracy_on(earlier.classes) for earlier in records[: row + 1]]
-        for row, record in enumerate(records)
+        [record.accuracy_on(earlier.classes) for earlier in records[: row + 1]] for row, record in enumerate(records)
     ]

@@ -70,9 +70,7 @@ def _learn_shuffled(joint: AnalyticLearner, settings: RunSettings, phases: int) 
             joint.device,
             lambda images: bar.update(task, advance=images),
         )
-        for rows, targets in zip(
-            features.split(JOINT_BATCH_SIZE), labels.split(JOINT_BATCH_SIZE), strict=True
-        ):
+        for rows, targets in zip(features.split(JOINT_BATCH_SIZE), labels.split(JOINT_BATCH_SIZE), strict=True):
             joint.learn_features(rows, targets)
     return len(indices)
 

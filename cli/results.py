@@ -13,6 +13,7 @@ from typing import Any
 
 from acil.cli import metrics
 from acil.cli.metrics import PhaseRecord
+from acil.files import write_atomically
 
 CONFIG = "config.json"
 COMMAND = "command.txt"
@@ -61,12 +62,10 @@ class RunFolder:
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ValueError(
-                f"cannot make the folder {path}: {error.strerror}; choose another folder"
-            ) from error
-        atomic_write_text(path / COMMAND, command + "\n")
+            raise ValueError(f"cannot make the folder {path}: {error.strerror}; choose another folder") from error
+        write_atomically(path / COMMAND, (command + "\n").encode())
         # Last, as this is the file that makes the folder a run.
-        atomic_write_text(path / CONFIG, _as_json(config))
+        write_atomically(path / CONFIG, _as_json(config).encode())
         return cls(path, config)
 
     @classmethod
@@ -82,13 +81,9 @@ class RunFolder:
         try:
             config = json.loads((path / CONFIG).read_bytes())
         except (OSError, ValueError) as error:
-            raise ValueError(
-                f"{path / CONFIG} is damaged: {error}; restore it or start the run anew"
-            ) from error
+            raise ValueError(f"{path / CONFIG} is damaged: {error}; restore it or start the run anew") from error
         if not isinstance(config, dict):
-            raise ValueError(
-                f"{path / CONFIG} is damaged: it holds no settings; restore it or start the run anew"
-            )
+            raise ValueError(f"{path / CONFIG} is damaged: it holds no settings; restore it or start the run anew")
         return cls(path, config)
 
     @property
@@ -112,9 +107,7 @@ class RunFolder:
             finally:
                 os.close(descriptor)
         except OSError as error:
-            raise ValueError(
-                f"cannot write {file}: {error.strerror}; free space, then go on with --resume"
-            ) from error
+            raise ValueError(f"cannot write {file}: {error.strerror}; free space, then go on with --resume") from error
 
     def events(self) -> list[dict[str, Any]]:
         """Everything that happened, in order. A last line that a killed process left unfinished is ignored.
@@ -178,43 +171,16 @@ class RunFolder:
 
         summary, records = self.summary(), self.phases()
         data = str(self.config.get("data", "data"))
-        atomic_write_text(self.path / PHASES, _as_csv(summary["phases"]))
-        atomic_write_text(self.path / SUMMARY, _as_json(summary))
-        atomic_write_bytes(self.path / ACCURACY, accuracy_picture(records, data))
-        atomic_write_bytes(self.path / FORGETTING, forgetting_picture(records, data))
+        write_atomically(self.path / PHASES, _as_csv(summary["phases"]).encode())
+        write_atomically(self.path / SUMMARY, _as_json(summary).encode())
+        write_atomically(self.path / ACCURACY, accuracy_picture(records, data))
+        write_atomically(self.path / FORGETTING, forgetting_picture(records, data))
 
     def _phases_among(self, events: list[dict[str, Any]]) -> list[PhaseRecord]:
         try:
             return metrics.phase_records(events)
         except ValueError as error:
             raise ValueError(f"{self.path / EVENTS}: {error}; restore it or start the run anew") from error
-
-
-def atomic_write_text(path: Path, content: str) -> None:
-    """``atomic_write_bytes`` for text, in UTF-8."""
-    atomic_write_bytes(path, content.encode())
-
-
-def atomic_write_bytes(path: Path, content: bytes) -> None:
-    """Write so that ``path`` holds either what it held before or all of ``content``.
-
-    Raises:
-        ValueError: the folder cannot be written or the disk is full; ``path`` is untouched.
-    """
-    # One name per file: what a killed process left behind is overwritten by the next write, never piled up.
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        if path.parent.is_dir():
-            temporary.unlink(missing_ok=True)
-        raise ValueError(
-            f"cannot write {path}: {error.strerror}; free space or choose another folder"
-        ) from error
 
 
 def _event_line(event: str, fields: dict[str, Any]) -> bytes:
@@ -243,13 +209,9 @@ def _parse_event(file: Path, number: int, line: bytes) -> dict[str, Any]:
     try:
         event = json.loads(line)
     except ValueError as error:
-        raise ValueError(
-            f"{file}: line {number} is damaged: {error}; restore it or start the run anew"
-        ) from error
+        raise ValueError(f"{file}: line {number} is damaged: {error}; restore it or start the run anew") from error
     if not isinstance(event, dict) or not isinstance(event.get("event"), str):
-        raise ValueError(
-            f"{file}: line {number} is damaged: it is no event; restore it or start the run anew"
-        )
+        raise ValueError(f"{file}: line {number} is damaged: it is no event; restore it or start the run anew")
     return event
 
 

@@ -45,9 +45,7 @@ Examples:
 )
 @click.option("--uneven", is_flag=True, help="Spread classes that do not divide into the phases unevenly.")
 @click.option("--classes", type=click.IntRange(min=2), help="Number of glyph classes.  [default: 100]")
-@click.option(
-    "--train-per-class", type=click.IntRange(min=1), help="Training glyphs per class.  [default: 300]"
-)
+@click.option("--train-per-class", type=click.IntRange(min=1), help="Training glyphs per class.  [default: 300]")
 @click.option("--test-per-class", type=click.IntRange(min=1), help="Test glyphs per class.  [default: 60]")
 @click.option(
     "--image-size",
@@ -65,9 +63,7 @@ Examples:
     type=click.Path(dir_okay=False),
     help="Pretrained weights of the backbone; no base training then.",
 )
-@click.option(
-    "--epochs", type=click.IntRange(min=1), default=6, show_default=True, help="Epochs of base training."
-)
+@click.option("--epochs", type=click.IntRange(min=1), default=6, show_default=True, help="Epochs of base training.")
 @click.option(
     "--learning-rate",
     type=click.FloatRange(min=0, min_open=True),
@@ -96,9 +92,7 @@ Examples:
     show_default=True,
     help="Width of the buffer layer.",
 )
-@click.option(
-    "--gamma", type=click.FloatRange(min=0, min_open=True), default=0.1, show_default=True, help="Ridge."
-)
+@click.option("--gamma", type=click.FloatRange(min=0, min_open=True), default=0.1, show_default=True, help="Ridge.")
 @click.option(
     "--head",
     type=click.Choice(["exact", "recursive"]),
@@ -159,9 +153,7 @@ def _refuse_other_options(context: click.Context) -> None:
     ]
     if given:
         names = ", ".join("--" + name.replace("_", "-") for name in given)
-        raise ValueError(
-            f"--resume goes on with the run's own settings; leave out {names}, or start a new run"
-        )
+        raise ValueError(f"--resume goes on with the run's own settings; leave out {names}, or start a new run")
 
 
 def _default_output(settings: RunSettings) -> Path:

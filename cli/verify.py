@@ -35,6 +35,7 @@ def _report(proof: Proof) -> str:
     lines = [
         f"phase by phase  {proof.incremental}",
         f"jointly         {proof.joint}",
-        f"{proof.samples} samples of {proof.classes} classes, shuffled, in batches of {proof.batch_size}: {proof.verdict}",
+        f"{proof.samples} samples of {proof.classes} classes, shuffled, in batches of {proof.batch_size}",
+        proof.verdict,
     ]
     return "\n".join(lines)

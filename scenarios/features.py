@@ -102,9 +102,7 @@ def _rows(file: Path, arrays: Mapping[str, NDArray[Any]], features_name: str, la
     return features, labels.astype(np.int64)
 
 
-def _class_names(
-    file: Path, arrays: Mapping[str, NDArray[Any]], originals: NDArray[np.int64]
-) -> tuple[str, ...]:
+def _class_names(file: Path, arrays: Mapping[str, NDArray[Any]], originals: NDArray[np.int64]) -> tuple[str, ...]:
     """One name for each label that occurs: as the file says, or else the label itself."""
     if "class_names" not in arrays:
         return tuple(str(label) for label in originals)

@@ -99,13 +99,9 @@ def _train_and_test(root: Path, seed: int) -> tuple[list[str], _Files, _Files]:
 
 
 def _class_names(root: Path) -> list[str]:
-    names = sorted(
-        entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(".")
-    )
+    names = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     if not names:
-        raise ValueError(
-            f"{root} has no class folders; put the images of each class into a folder of its own"
-        )
+        raise ValueError(f"{root} has no class folders; put the images of each class into a folder of its own")
     return names
 
 

@@ -53,9 +53,7 @@ class Distortion:
     noise: tuple[float, float] = (0.06, 0.21)
 
 
-def glyphs(
-    classes: int = 100, train_per_class: int = 300, test_per_class: int = 60, seed: int = 0
-) -> DataSource:
+def glyphs(classes: int = 100, train_per_class: int = 300, test_per_class: int = 60, seed: int = 0) -> DataSource:
     """The embedded data set, read from the cache or made in a few seconds.
 
     The letters are the same for every seed, and those of fewer classes are the first of more. An image
@@ -83,9 +81,7 @@ def glyphs(
     return DataSource("glyphs", train, test, class_names=tuple(letters), augmentation="affine")
 
 
-def distort(
-    faces: NDArray[np.uint8], count: int, rng: np.random.Generator, how: Distortion
-) -> NDArray[np.uint8]:
+def distort(faces: NDArray[np.uint8], count: int, rng: np.random.Generator, how: Distortion) -> NDArray[np.uint8]:
     """Draw ``count`` distorted images of one letter.
 
     Args:

@@ -141,9 +141,7 @@ def _check_inputs(inputs: Tensor) -> None:
 
 def _check_targets(targets: Tensor, length: int) -> None:
     if targets.dtype != torch.int64 or targets.ndim != 1:
-        raise ValueError(
-            f"targets must be int64 of shape (n,), got {targets.dtype} of shape {tuple(targets.shape)}"
-        )
+        raise ValueError(f"targets must be int64 of shape (n,), got {targets.dtype} of shape {tuple(targets.shape)}")
     if len(targets) != length:
         raise ValueError(f"expected one label for each of the {length} inputs, got {len(targets)} labels")
     if length and (smallest := int(targets.min())) < 0:

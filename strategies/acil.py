@@ -148,9 +148,7 @@ class ACIL(SupervisedTemplate):  # type: ignore[misc]
             raise ValueError("drop_last=True would leave samples unlearned; ACIL learns every sample once")
         self.dataloader = self._loader(self.adapted_dataset, self.train_mb_size, num_workers, pin_memory)
 
-    def make_eval_dataloader(
-        self, num_workers: int = 0, pin_memory: bool | None = None, **kwargs: Any
-    ) -> None:
+    def make_eval_dataloader(self, num_workers: int = 0, pin_memory: bool | None = None, **kwargs: Any) -> None:
         """Mini-batches of features, extracted at the first evaluation of a data set."""
         self.dataloader = self._features_of(self.experience.dataset, num_workers, pin_memory)
 
@@ -217,17 +215,13 @@ class ACIL(SupervisedTemplate):  # type: ignore[misc]
         """The experience's classes; experiences without task boundaries do not tell."""
         return list(getattr(self.experience, "classes_in_this_experience", None) or [])
 
-    def _features_of(
-        self, dataset: Any, num_workers: int = 0, pin_memory: bool | None = None
-    ) -> list[MiniBatch]:
+    def _features_of(self, dataset: Any, num_workers: int = 0, pin_memory: bool | None = None) -> list[MiniBatch]:
         if dataset not in self._extracted:
             loader = self._loader(dataset.eval(), self.eval_mb_size, num_workers, pin_memory)
             self._extracted[dataset] = [[self.model.extract(images), *rest] for images, *rest in loader]
         return [list(batch) for batch in self._extracted[dataset]]
 
-    def _loader(
-        self, dataset: Any, batch_size: int, num_workers: int, pin_memory: bool | None
-    ) -> DataLoader[Any]:
+    def _loader(self, dataset: Any, batch_size: int, num_workers: int, pin_memory: bool | None) -> DataLoader[Any]:
         pinned = self.device.type == "cuda" if pin_memory is None else pin_memory
         options: dict[str, Any] = {"batch_size": batch_size, "num_workers": num_workers, "pin_memory": pinned}
         collate_from_data_or_kwargs(dataset, options)

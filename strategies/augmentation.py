@@ -44,14 +44,10 @@ class AffineAugmentation(BatchAugmentation):
         n = len(images)
         angle = _uniform(n, math.radians(self.degrees))
         zoom = 1 + _uniform(n, self.scale)
-        shift = 2 * torch.stack(
-            [_uniform(n, self.shift), _uniform(n, self.shift)], dim=1
-        )  # the grid spans -1..1
+        shift = 2 * torch.stack([_uniform(n, self.shift), _uniform(n, self.shift)], dim=1)  # the grid spans -1..1
         cos, sin = zoom * torch.cos(angle), zoom * torch.sin(angle)
         turn = torch.stack([torch.stack([cos, -sin], dim=1), torch.stack([sin, cos], dim=1)], dim=1)
-        grid = F.affine_grid(
-            torch.cat([turn, shift[:, :, None]], dim=2), list(images.shape), align_corners=False
-        )
+        grid = F.affine_grid(torch.cat([turn, shift[:, :, None]], dim=2), list(images.shape), align_corners=False)
         return F.grid_sample(images, grid.to(images.device), padding_mode="border", align_corners=False)
 
 

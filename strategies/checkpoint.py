@@ -12,7 +12,7 @@ import numpy
 import torch
 from avalanche.core import BaseSGDPlugin
 
-from acil.serialize import write_atomically
+from acil.files import write_atomically
 from acil.strategies.schedule import LearningRateSchedule
 
 

@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 
 from acil.cli import console, metrics, tables
 from acil.cli.metrics import PhaseRecord
-from acil.cli.results import RunFolder, atomic_write_text
+from acil.cli.results import RunFolder
+from acil.files import write_atomically
 
 CONFIG = {"data": "glyphs", "phases": 2, "seed": 3}
 VIEWS = {"phases.csv", "summary.json", "accuracy.png", "forgetting.png"}
@@ -200,7 +201,7 @@ def test_a_full_disk_loses_no_record(run: RunFolder, full_disk: Any, room: int) 
         run.append("resumed")
     full_disk(10)
     with pytest.raises(ValueError, match=r"cannot write .*config\.json"):
-        atomic_write_text(run.path / "config.json", "x" * 100)
+        write_atomically(run.path / "config.json", b"x" * 100)
     full_disk(limit)
     assert run.events() == before
     assert (run.path / "config.json").read_bytes() == summary
@@ -324,9 +325,7 @@ def test_metrics_agree_with_the_formulas(records: list[PhaseRecord]) -> None:
     accuracy = np.nansum(right, axis=1) / np.nansum(tested, axis=1)
     np.testing.assert_allclose(metrics.accuracies(records), accuracy)
     np.testing.assert_allclose(metrics.average_incremental_accuracy(records), accuracy.mean())
-    np.testing.assert_allclose(
-        metrics.running_averages(records), np.cumsum(accuracy) / np.arange(1, phases + 1)
-    )
+    np.testing.assert_allclose(metrics.running_averages(records), np.cumsum(accuracy) / np.arange(1, phases + 1))
     assert metrics.last_accuracy(records) == accuracy[-1]
     assert metrics.classes_seen(records) == (~np.isnan(right)).sum(axis=1).tolist()
     matrix = metrics.phase_matrix(records)
@@ -347,9 +346,7 @@ def test_classes_without_test_samples_are_left_out() -> None:
     record = PhaseRecord(0, (0, 1), 10, 1.0, 1.0, None, None, {}, {})
     assert record.accuracy == 0
     assert np.isnan(metrics.phase_matrix([record])[0][0])
-    assert (
-        metrics.forgetting([record, PhaseRecord(1, (2,), 10, 1.0, 1.0, None, None, {2: 1}, {2: 2})]) is None
-    )
+    assert metrics.forgetting([record, PhaseRecord(1, (2,), 10, 1.0, 1.0, None, None, {2: 1}, {2: 2})]) is None
 
 
 def test_the_table_prints_what_the_summary_holds(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
@@ -442,7 +439,5 @@ def test_nothing_heavy_is_imported_before_it_is_used() -> None:
         "heavy = {'torch', 'avalanche', 'matplotlib', 'rich', 'numpy'}\n"
         "print(heavy & (set(sys.modules) - before))"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=True
-    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=True)
     assert result.stdout == "set()\n"

@@ -85,9 +85,7 @@ def test_gaps_in_the_labels_are_closed_and_names_keep_the_originals(path: Path) 
         ({"class_names": np.array([1, 2, 3])}, "class_names must be 3 strings"),
     ],
 )
-def test_bad_arrays_are_refused_with_the_name_of_the_file(
-    path: Path, change: dict[str, Any], message: str
-) -> None:
+def test_bad_arrays_are_refused_with_the_name_of_the_file(path: Path, change: dict[str, Any], message: str) -> None:
     np.savez(path, **{**TWO, **change})
     with pytest.raises(ValueError, match=message) as error:
         feature_file(path)

@@ -30,9 +30,7 @@ def test_what_is_available() -> None:
 
 
 def test_glyphs_takes_its_sizes_and_its_seed() -> None:
-    first, other = (
-        load_data("glyphs", seed=s, classes=3, train_per_class=4, test_per_class=2) for s in (0, 1)
-    )
+    first, other = (load_data("glyphs", seed=s, classes=3, train_per_class=4, test_per_class=2) for s in (0, 1))
     assert (first.name, first.num_classes, len(first.train), len(first.test)) == ("glyphs", 3, 12, 6)
     assert (first.train.inputs != other.train.inputs).any()
 
@@ -61,9 +59,7 @@ def test_features_and_folders_take_a_path_that_may_hold_colons(tmp_path: Path) -
         ("glyphs", {"image_size": 64}, "image_size applies to folder only, not to glyphs"),
     ],
 )
-def test_what_cannot_be_loaded_is_answered_by_what_can(
-    spec: str, options: dict[str, int], message: str
-) -> None:
+def test_what_cannot_be_loaded_is_answered_by_what_can(spec: str, options: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         load_data(spec, **options)
 

@@ -91,7 +91,5 @@ def test_a_cache_folder_that_cannot_be_made_is_an_error_too(root: Path, monkeypa
 
 
 def test_an_unknown_name_is_refused() -> None:
-    with pytest.raises(
-        ValueError, match="no data set of torchvision is known as 'imagenet'; known are cifar10"
-    ):
+    with pytest.raises(ValueError, match="no data set of torchvision is known as 'imagenet'; known are cifar10"):
         torchvision_set("imagenet")

@@ -36,9 +36,7 @@ def test(patches):
 
 
 @pytest.mark.parametrize("task_labels", [False, True])
-def test_nc_benchmark_with_or_without_task_labels_equals_joint(
-    any_learner, train, test, equals_joint, task_labels
-):
+def test_nc_benchmark_with_or_without_task_labels_equals_joint(any_learner, train, test, equals_joint, task_labels):
     benchmark = nc_benchmark(train, test, n_experiences=4, task_labels=task_labels, shuffle=False)
     strategy = learn(any_learner, benchmark.train_stream)
     equals_joint(any_learner, train)
@@ -51,9 +49,7 @@ def test_nc_benchmark_in_a_shuffled_class_order_equals_joint(any_learner, train,
     equals_joint(any_learner, train)
 
 
-def test_nc_benchmark_with_class_ids_from_zero_equals_joint_on_the_new_labels(
-    any_learner, train, test, equals_joint
-):
+def test_nc_benchmark_with_class_ids_from_zero_equals_joint_on_the_new_labels(any_learner, train, test, equals_joint):
     benchmark = nc_benchmark(
         train, test, n_experiences=4, task_labels=False, seed=3, class_ids_from_zero_from_first_exp=True
     )
@@ -95,13 +91,9 @@ def test_new_instances_of_all_classes_in_every_experience_equal_joint(any_learne
 
 
 @pytest.mark.parametrize("boundaries", [False, True])
-def test_an_online_stream_of_small_experiences_equals_joint(
-    any_learner, train, test, equals_joint, boundaries
-):
+def test_an_online_stream_of_small_experiences_equals_joint(any_learner, train, test, equals_joint, boundaries):
     benchmark = class_incremental_benchmark({"train": train, "test": test}, num_experiences=4, seed=2)
-    online = split_online_stream(
-        benchmark.train_stream, experience_size=7, access_task_boundaries=boundaries, seed=4
-    )
+    online = split_online_stream(benchmark.train_stream, experience_size=7, access_task_boundaries=boundaries, seed=4)
     strategy = learn(any_learner, online)
     strategy.eval(benchmark.test_stream)
     equals_joint(any_learner, train)

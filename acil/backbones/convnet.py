@@ -24,8 +24,8 @@ class ConvNet(nn.Module):
             *_convolution(channels, 16, stride=1),
             *_convolution(16, 32, stride=2),
             *_convolution(32, 64, stride=2),
-            *_convolution(64, 128, stride=1),
-            *_convolution(128, self.num_features, stride=2),
+            *_convolution(64, 128, stride=2),
+            *_convolution(128, self.num_features, stride=1),
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),
         ).to(memory_format=torch.channels_last)  # a third faster on CPUs

@@ -28,9 +28,7 @@ class TorchvisionNetwork(nn.Module):
         names = torchvision.models.list_models(module=torchvision.models)
         if network not in names:
             near = difflib.get_close_matches(network, names, n=3) or names[:3]
-            raise ValueError(
-                f"torchvision has no classification network {network!r}; near to it: {', '.join(near)}"
-            )
+            raise ValueError(f"torchvision has no classification network {network!r}; near to it: {', '.join(near)}")
         options = WITHOUT_AUXILIARY if network in ("googlenet", "inception_v3") else {}
         self.images = ImageInput(3, IMAGENET_MEAN, IMAGENET_STD)
         self.network = torchvision.models.get_model(network, weights=None, **options)
@@ -49,9 +47,7 @@ def _remove_last_layer(network: nn.Module, name: str) -> int:
         if isinstance(layer, nn.Linear):
             break
         if isinstance(layer, nn.Conv2d):
-            raise ValueError(
-                f"torchvision's {name} classifies by a convolution; choose a network that ends linearly"
-            )
+            raise ValueError(f"torchvision's {name} classifies by a convolution; choose a network that ends linearly")
     parent, _, attribute = path.rpartition(".")
     setattr(network.get_submodule(parent), attribute, nn.Identity())
     return int(layer.in_features)

@@ -126,10 +126,7 @@ class ExactHead(AnalyticHead):
         """
         if not isinstance(other, ExactHead):
             raise ValueError(f"only an ExactHead merges exactly, got {type(other).__name__}")
-        if (
-            not torch.equal(self.quantizer.scale.cpu(), other.quantizer.scale.cpu())
-            or self.gamma != other.gamma
-        ):
+        if not torch.equal(self.quantizer.scale.cpu(), other.quantizer.scale.cpu()) or self.gamma != other.gamma:
             raise ValueError(
                 f"heads merge only with equal scale and gamma; here scale {float(self.quantizer.scale):g} and gamma "
                 f"{self.gamma:g}, there {float(other.quantizer.scale):g} and {other.gamma:g}; start the "

@@ -141,9 +141,7 @@ class FeatureMoments(GrowingState, nn.Module):
 
     def _check_rows(self, rows: Tensor) -> None:
         if rows.dtype != torch.int8 or rows.ndim != 2 or rows.shape[1] != self.dim:
-            raise ValueError(
-                f"rows must be int8 of shape (n, {self.dim}), got {rows.dtype} of {tuple(rows.shape)}"
-            )
+            raise ValueError(f"rows must be int8 of shape (n, {self.dim}), got {rows.dtype} of {tuple(rows.shape)}")
         if len(rows) and int(rows.min()) < -127:
             raise ValueError("rows must lie in -127..127, got -128; quantise with acil.Quantizer")
 

@@ -59,8 +59,8 @@ class RecursiveHead(GrowingState, AnalyticHead):
         self._check_samples(features, labels)
         if self.inverse.dtype != torch.float64:
             raise ValueError(
-                f"the recursion needs float64, but the head was cast to {self.inverse.dtype}; call head.double() before "
-                "any learning, or cast only the backbone"
+                f"the recursion needs float64, but the head was cast to {self.inverse.dtype}; call head.double() "
+                "before any learning, or cast only the backbone"
             )
         labels = labels.to(self._classes.device).long()
         for rows, targets in zip(features.split(MAX_ROWS), labels.split(MAX_ROWS), strict=True):

@@ -1,0 +1,35 @@
+"""Files that are whole or not there, whenever the power fails."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write so that ``path`` holds either what it held before or all of ``content``.
+
+    Raises:
+        ValueError: the folder cannot be written or the disk is full; ``path`` is untouched.
+    """
+    # One name per file: what a killed process left behind is overwritten by the next write, never piled up.
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        if path.parent.is_dir():
+            temporary.unlink(missing_ok=True)
+        raise ValueError(f"cannot write {path}: {error.strerror}; free space or choose another folder") from error
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
