@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -59,6 +61,8 @@ class Quantizer(nn.Module):
     clipped: Tensor
     quantized: Tensor
     levels = 127
+    # Steps that float32 holds, and whose squares float64 holds with room for sums.
+    smallest, largest = 1e-37, 1e37
 
     def __init__(self) -> None:
         super().__init__()
@@ -76,30 +80,47 @@ class Quantizer(nn.Module):
         """Share of all learned values that were clipped, in 0..1."""
         return float(self.clipped) / max(1, int(self.quantized))
 
+    @torch.no_grad()
     def calibrate(self, features: Tensor) -> None:
         """Fix the scale so that all but one in ten thousand of these (n, d) values fit.
 
         Raises:
-            ValueError: it is fixed already, or there is no finite value to fit.
+            ValueError: it is fixed already, or there is no finite value to fit, or values are too large to square.
         """
         if self.is_calibrated:
             raise ValueError("the scale is fixed already; moments of two scales cannot be added")
         check_finite(features, "features")
         if not features.numel():
             raise ValueError("calibration needs at least one feature row, got none")
-        values = features.flatten()[:: max(1, features.numel() // CALIBRATION_VALUES)].abs().double()
+        values = features.flatten()[:: max(1, features.numel() // CALIBRATION_VALUES)].abs().double().cpu()
         rank = max(1, round(CALIBRATION_QUANTILE * len(values)))
-        largest = values.kthvalue(rank).values
-        if not largest > 0:
-            largest = features.abs().max().double()
-        self.scale.copy_(largest / self.levels if largest > 0 else torch.ones_like(largest))
+        step = float(values.kthvalue(rank).values) / self.levels
+        if step < self.smallest:
+            step = float(features.abs().max()) / self.levels
+        if step > self.largest:
+            raise ValueError(f"features of up to {step * self.levels:.3g} are too large to square; scale them down")
+        self.scale.fill_(step if step >= self.smallest else 1.0)
 
+    @torch.no_grad()
     def forward(self, features: Tensor) -> Tensor:
         """(n, d) floating point to (n, d) int8."""
-        step = self.scale.to(features.dtype)
+        features, step = self._comparable(features)
         return (features / step).round_().clamp_(-self.levels, self.levels).to(torch.int8)
 
     def count_clipped(self, features: Tensor) -> None:
         """Add these learned values to the count behind ``clipped_share``."""
-        self.clipped += torch.count_nonzero(features.abs() > self.scale.to(features.dtype) * (self.levels + 0.5))
+        features, step = self._comparable(features)
+        self.clipped += torch.count_nonzero(features.abs() > step * (self.levels + 0.5))
         self.quantized += features.numel()
+
+    def _comparable(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Features and step in one dtype; half precision cannot hold a small step."""
+        dtype = torch.promote_types(features.dtype, torch.float32)
+        return features.to(dtype), self.scale.to(dtype)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Quantizer:
+        """Moves as any module does, but keeps the scale's bits when ``half()`` and the like cast the learner."""
+        scale = self.scale
+        super()._apply(fn, recurse)
+        self.scale = scale.to(self.scale.device)
+        return self

@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+# Torch's wider unsigned integers lack most operations.
+LABEL_DTYPES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+
 
 def check_features(features: Tensor, dim: int) -> None:
     """Refuse anything but finite floating-point rows of width ``dim``.
@@ -46,7 +49,7 @@ def check_labels(labels: Tensor, rows: int) -> None:
     """
     if not isinstance(labels, Tensor):
         raise ValueError(f"labels must be a torch.Tensor, got {type(labels).__name__}")
-    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+    if labels.dtype not in LABEL_DTYPES:
         raise ValueError(f"labels must be integers, got {labels.dtype}; call .long() first")
     if labels.ndim != 1 or len(labels) != rows:
         raise ValueError(f"labels must have shape ({rows},), one for each row, got {tuple(labels.shape)}")

@@ -266,27 +266,29 @@ class AnalyticLearner(nn.Module):
         """
         path = Path(path)
         tensors, metadata = load_tensors(path)
-        if backbone is None:
-            if metadata["backbone"] is None:
-                raise ModelFileError(
-                    f"{path} holds a backbone of your own; build it and pass it: AnalyticLearner.load(path, backbone)"
-                )
-            backbone = create_backbone(**metadata["backbone"])
-        head = HEADS[metadata["head"]["type"]](metadata["head"]["dim"], metadata["head"]["gamma"])
-        learner = cls(
-            backbone,
-            RandomBuffer(**metadata["buffer"]),
-            head,
-            class_names=tuple(metadata["class_names"]),
-            batch_size=metadata["batch_size"],
-        )
+        if backbone is None and metadata.get("backbone") is None:
+            raise ModelFileError(
+                f"{path} holds a backbone of your own; build it and pass it: AnalyticLearner.load(path, backbone)"
+            )
         try:
+            learner = cls._from_metadata(metadata, backbone)
             learner.load_state_dict(tensors)
-        except RuntimeError as error:
-            raise ModelFileError(f"{path} does not fit this backbone: {error}") from error
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise ModelFileError(f"{path} does not fit this backbone or this version of acil: {error}") from error
         if metadata["digest"] is not None and learner.digest() != metadata["digest"]:
             raise ModelFileError(f"{path} is damaged: its moments do not match its digest; restore it from a copy")
         return learner
+
+    @classmethod
+    def _from_metadata(cls, metadata: Mapping[str, Any], backbone: nn.Module | None) -> AnalyticLearner:
+        head = metadata["head"]
+        return cls(
+            create_backbone(**metadata["backbone"]) if backbone is None else backbone,
+            RandomBuffer(**metadata["buffer"]),
+            HEADS[head["type"]](head["dim"], head["gamma"]),
+            class_names=tuple(metadata["class_names"]),
+            batch_size=metadata["batch_size"],
+        )
 
     def _expanded(self, features: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         labels = labels.to(self.device)

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from acil.checks import check_features, check_labels, check_positive
+from acil.checks import check_count, check_features, check_labels, check_positive
 
 
 class AnalyticHead(nn.Module, ABC):
@@ -23,6 +23,7 @@ class AnalyticHead(nn.Module, ABC):
 
     def __init__(self, dim: int, gamma: float) -> None:
         super().__init__()
+        check_count(dim, "dim")
         check_positive(gamma, "gamma")
         self.dim = dim
         self.gamma = gamma
@@ -74,10 +75,11 @@ class AnalyticHead(nn.Module, ABC):
         """The likeliest label of each of (n, d) features: (n,) int64.
 
         Raises:
-            ValueError: nothing was learned yet.
+            ValueError: nothing was learned yet, or the features are not finite rows of width d.
         """
         if not len(self.classes):
             raise ValueError("nothing was learned yet; call learn first")
+        check_features(features, self.dim)
         return self.classes[torch.argmax(self(features), dim=1)]
 
     def _check_samples(self, features: Tensor, labels: Tensor) -> None:

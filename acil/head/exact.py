@@ -7,6 +7,7 @@ from torch import Tensor
 
 from acil.buffer import Quantizer
 from acil.checks import check_features
+from acil.errors import NotLearnedError
 from acil.head.base import AnalyticHead
 from acil.head.moments import FeatureMoments
 from acil.head.ridge import solve_ridge
@@ -43,7 +44,7 @@ class ExactHead(AnalyticHead):
         super().__init__(dim, gamma)
         self.moments = FeatureMoments(dim)
         self.quantizer = Quantizer()
-        self._solved: tuple[int, Tensor] | None = None
+        self._solved: tuple[tuple[int, float, float], Tensor] | None = None
 
     @property
     def classes(self) -> Tensor:
@@ -61,10 +62,10 @@ class ExactHead(AnalyticHead):
         moments = self.moments
         if not len(moments.classes):
             return torch.zeros(self.dim, 0, dtype=torch.float64, device=moments.classes.device)
-        if self._solved is None or self._solved[0] != moments.version:
-            scale = float(self.quantizer.scale)
-            weight = solve_ridge(moments.autocorrelation, moments.cross_correlation, scale, self.gamma)
-            self._solved = (moments.version, weight)
+        key = moments.version, float(self.quantizer.scale), self.gamma
+        if self._solved is None or self._solved[0] != key:
+            _, scale, gamma = key
+            self._solved = key, solve_ridge(moments.autocorrelation, moments.cross_correlation, scale, gamma)
         return self._solved[1].to(moments.classes.device)
 
     @property
@@ -109,14 +110,25 @@ class ExactHead(AnalyticHead):
             ValueError: shapes, dtypes or values differ; nothing has changed then.
         """
         self._check_samples(features, labels)
-        forgotten = FeatureMoments(self.dim).to(features.device)
-        if len(features) and self.is_calibrated:
-            forgotten.add(self.quantizer(features), labels)
+        if not len(features):
+            return
+        if not self.is_calibrated:
+            raise NotLearnedError("nothing was learned yet, so there is nothing to forget")
+        forgotten = self.fresh()
+        forgotten.learn(features, labels)
         self.subtract(forgotten)
 
-    def subtract(self, moments: FeatureMoments) -> None:
-        """Take the samples of ``moments`` away; see ``forget``."""
-        self.moments.subtract(moments)
+    def subtract(self, other: ExactHead) -> None:
+        """Take everything that ``other`` learned away, as ``forget`` does; it is left as it is.
+
+        Raises:
+            NotLearnedError: ``other`` learned what this head did not; nothing has changed then.
+            ValueError: widths, scales or gammas differ; nothing has changed then.
+        """
+        self._check_compatible(other)
+        self.moments.subtract(other.moments)
+        self.quantizer.clipped -= other.quantizer.clipped
+        self.quantizer.quantized -= other.quantizer.quantized
 
     def merge(self, other: ExactHead) -> None:
         """Add everything that ``other`` learned; it is left as it is.
@@ -124,6 +136,16 @@ class ExactHead(AnalyticHead):
         Raises:
             ValueError: widths, scales or gammas differ; nothing has changed then.
         """
+        self._check_compatible(other)
+        self.moments.merge(other.moments)
+        self.quantizer.clipped += other.quantizer.clipped
+        self.quantizer.quantized += other.quantizer.quantized
+
+    def digest(self) -> str:
+        """SHA-256 of the moments: equal for equal samples, whatever their order and partition."""
+        return self.moments.digest()
+
+    def _check_compatible(self, other: ExactHead) -> None:
         if not isinstance(other, ExactHead):
             raise ValueError(f"only an ExactHead merges exactly, got {type(other).__name__}")
         if not torch.equal(self.quantizer.scale.cpu(), other.quantizer.scale.cpu()) or self.gamma != other.gamma:
@@ -132,8 +154,3 @@ class ExactHead(AnalyticHead):
                 f"{self.gamma:g}, there {float(other.quantizer.scale):g} and {other.gamma:g}; start the "
                 "others from head.fresh()"
             )
-        self.moments.merge(other.moments)
-
-    def digest(self) -> str:
-        """SHA-256 of the moments: equal for equal samples, whatever their order and partition."""
-        return self.moments.digest()

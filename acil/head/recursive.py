@@ -5,11 +5,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from acil.errors import SingularMomentsError
 from acil.head.base import AnalyticHead
 from acil.head.growing import GrowingState
 
 # The (n, n) system costs n^2 d + n^3 beside the n d^2 of the update: larger batches are split.
 MAX_ROWS = 1_024
+
+# Blocks of R that lie in the cache while they are mirrored.
+BLOCK_WIDTH = 256
+
+# The first rows shrink R from 1/gamma to 1/|phi|^2; with more between the two, float64 keeps less than three digits.
+LARGEST_RATIO = 1e12
 
 
 class RecursiveHead(GrowingState, AnalyticHead):
@@ -30,6 +37,9 @@ class RecursiveHead(GrowingState, AnalyticHead):
     """
 
     inverse: Tensor
+    _weight: Tensor
+    _classes: Tensor
+    _counts: Tensor
     growing = ("_weight", "_classes", "_counts")
 
     def __init__(self, dim: int, gamma: float = 0.1) -> None:
@@ -54,42 +64,60 @@ class RecursiveHead(GrowingState, AnalyticHead):
         """(d, K) float64, always up to date."""
         return self._weight
 
+    @torch.no_grad()
     def learn(self, features: Tensor, labels: Tensor) -> None:
-        """Update the weights; see ``AnalyticHead.learn``."""
+        """Update the weights; see ``AnalyticHead.learn``.
+
+        Raises:
+            SingularMomentsError: gamma is too small for float64 beside these features; nothing has changed then.
+        """
         self._check_samples(features, labels)
-        if self.inverse.dtype != torch.float64:
-            raise ValueError(
-                f"the recursion needs float64, but the head was cast to {self.inverse.dtype}; call head.double() "
-                "before any learning, or cast only the backbone"
-            )
+        if not len(features):
+            return
+        self._check_precision(features)
         labels = labels.to(self._classes.device).long()
-        for rows, targets in zip(features.split(MAX_ROWS), labels.split(MAX_ROWS), strict=True):
-            if len(rows):
-                self._update(rows.double(), targets)
+        for rows, targets in zip(torch.split(features, MAX_ROWS), torch.split(labels, MAX_ROWS), strict=True):
+            self._update(rows.double(), targets)
 
     def fresh(self) -> RecursiveHead:
         """A head with the same gamma that has learned nothing."""
         return RecursiveHead(self.dim, self.gamma).to(self.inverse.device)
 
     def _update(self, rows: Tensor, labels: Tensor) -> None:
-        present = torch.unique(labels)
-        self._widen(present[~torch.isin(present, self._classes)])
-        columns = torch.searchsorted(self._classes, labels)
-
         # R <- R - R phi^T (I + phi R phi^T)^-1 phi R, with R phi^T multiplied once and the inverse as a factor L L^T:
         # with V = L^-1 phi R the update is R - V^T V.
         projected = rows @ self.inverse  # phi R, (n, d)
         system = projected @ rows.t()  # (n, n)
         system.diagonal().add_(1.0)
-        factor = torch.linalg.cholesky(system)
+        factor, failed = torch.linalg.cholesky_ex(system)
+        if int(failed) and len(rows) > 1:  # large and nearly equal rows: the first half takes the edge off the second
+            for half, targets in zip(rows.chunk(2), labels.chunk(2), strict=True):
+                self._update(half, targets)
+            return
         halved = torch.linalg.solve_triangular(factor, projected, upper=False)  # V, (n, d)
-        self.inverse.addmm_(halved.t(), halved, alpha=-1.0)
+        _subtract_gram(self.inverse, halved)
 
         # W <- [W 0] + R phi^T (Y - phi [W 0]) with the new R, for which R phi^T = V^T L^-1.
+        present = torch.unique(labels)
+        self._widen(present[~torch.isin(present, self._classes)])
+        columns = torch.searchsorted(self._classes, labels)
         residual = -(rows @ self._weight)  # (n, K)
         residual[torch.arange(len(rows)), columns] += 1.0
-        self._weight += halved.t() @ torch.linalg.solve_triangular(factor, residual, upper=False)
-        self._counts += torch.bincount(columns, minlength=len(self._classes))
+        self._weight = self._weight + halved.t() @ torch.linalg.solve_triangular(factor, residual, upper=False)
+        self._counts = self._counts + torch.bincount(columns, minlength=len(self._classes))
+
+    def _check_precision(self, features: Tensor) -> None:
+        if self.inverse.dtype != torch.float64:
+            raise ValueError(
+                f"the recursion needs float64, but the head was cast to {self.inverse.dtype}; call head.double() before "
+                "any learning, or cast only the backbone"
+            )
+        largest = float(torch.linalg.vector_norm(features, dim=1, dtype=torch.float64).max()) ** 2
+        if largest > self.gamma * LARGEST_RATIO:
+            raise SingularMomentsError(
+                f"float64 cannot hold gamma = {self.gamma:g} beside features of squared norm {largest:.3g}; scale them "
+                f"down or use a gamma of {1.1 * largest / LARGEST_RATIO:.2g} or more"
+            )
 
     def _widen(self, unseen: Tensor) -> None:
         if not len(unseen):
@@ -98,3 +126,16 @@ class RecursiveHead(GrowingState, AnalyticHead):
         self._counts = torch.cat([self._counts, torch.zeros_like(unseen)])[order]
         zeros = self._weight.new_zeros(self.dim, len(unseen))
         self._weight = torch.cat([self._weight, zeros], dim=1)[:, order]
+
+
+def _subtract_gram(matrix: Tensor, rows: Tensor) -> None:
+    """``matrix -= rows^T rows``, in place and symmetric to the bit: drifting triangles would ruin long recursions."""
+    if len(rows) == 1:  # one product per entry is symmetric by itself, at the cost of reading the matrix once
+        matrix.addmm_(rows.t(), rows, alpha=-1.0)
+        return
+    for start in range(0, len(matrix), BLOCK_WIDTH):
+        stop = start + BLOCK_WIDTH
+        matrix[start:stop, start:].addmm_(rows[:, start:stop].t(), rows[:, start:], alpha=-1.0)
+        block = matrix[start:stop, start:stop]
+        block.copy_((block + block.t()) / 2)
+        matrix[stop:, start:stop] = matrix[start:stop, stop:].t()

@@ -1,0 +1,112 @@
+"""Every backbone gives features, rebuilds from its spec, and loads nothing that does not fit."""
+
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+
+from acil.backbones import available, create_backbone
+from acil.backbones.images import IMAGENET_MEAN, IMAGENET_STD, ImageInput
+
+OURS = ["convnet", "resnet20", "resnet32"]
+TORCHVISION = ["torchvision:resnet18", "torchvision:mobilenet_v3_small", "torchvision:googlenet"]
+
+
+@pytest.mark.parametrize("name", OURS + TORCHVISION)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_become_features_and_the_spec_rebuilds(name: str, channels: int) -> None:
+    backbone = create_backbone(name, channels=channels).eval()
+    images = torch.rand(2, channels, 40, 40)
+    features = backbone(images)
+    assert features.shape == (2, backbone.num_features)
+    assert features.dtype == torch.float32
+    again = create_backbone(**backbone.spec).eval()
+    again.load_state_dict(backbone.state_dict())
+    assert torch.equal(again(images), features)
+
+
+def test_the_identity_passes_features_through() -> None:
+    features = torch.rand(4, 7)
+    backbone = create_backbone("identity", channels=7)
+    assert backbone.num_features == 7
+    assert torch.equal(backbone(features), features)
+
+
+def test_residual_networks_have_the_published_sizes() -> None:
+    for name, millions in (("resnet20", 0.27), ("resnet32", 0.46)):  # He et al. 2016, table 6
+        parameters = sum(parameter.numel() for parameter in create_backbone(name).parameters())
+        assert parameters / 1e6 == pytest.approx(millions, abs=0.01)
+
+
+def test_input_is_normalised_inside() -> None:
+    grey = torch.randint(0, 256, (2, 1, 4, 4), dtype=torch.uint8)
+    layer = ImageInput(3, IMAGENET_MEAN, IMAGENET_STD)
+    expected = (grey.float() / 255 - torch.tensor(IMAGENET_MEAN)[:, None, None]) / torch.tensor(IMAGENET_STD)[
+        :, None, None
+    ]
+    assert torch.equal(layer(grey), layer(grey.float() / 255))
+    torch.testing.assert_close(layer(grey), expected)
+    with pytest.raises(ValueError, match=r"\(n, 3, H, W\)"):
+        layer(torch.rand(2, 2, 4, 4))
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("resnet22", "did you mean resnet"),
+        ("no such thing", "torchvision:NAME"),
+        ("torchvision:resnet17", "resnet18"),
+        ("torchvision:squeezenet1_0", "convolution"),
+    ],
+)
+def test_unknown_networks_are_answered_by_what_exists(name: str, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        create_backbone(name)
+    assert "convnet" in available()
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "backbone.", "module.model."])
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_a_checkpoint_loads_whatever_its_prefix_and_classifier(prefix: str, suffix: str, tmp_path: Path) -> None:
+    network = create_backbone("resnet20")
+    tensors = {prefix + name: tensor for name, tensor in network.state_dict().items()}
+    tensors["fc.weight"] = torch.zeros(10, 64)
+    path = tmp_path / f"weights{suffix}"
+    if suffix == ".pt":
+        torch.save({"state_dict": tensors}, path)
+    else:
+        safetensors.torch.save_file(tensors, path)
+    loaded = create_backbone("resnet20", checkpoint=path).eval()
+    images = torch.rand(2, 3, 32, 32)
+    assert torch.equal(loaded(images), network.eval()(images))
+
+
+def test_torchvisions_own_files_fit_its_networks(tmp_path: Path) -> None:
+    import torchvision
+
+    network = torchvision.models.resnet18(weights=None)
+    torch.save(network.state_dict(), tmp_path / "resnet18.pth")
+    loaded = create_backbone("torchvision:resnet18", checkpoint=tmp_path / "resnet18.pth").eval()
+    network.fc = nn.Identity()
+    images = torch.rand(1, 3, 32, 32)
+    assert torch.equal(loaded(images), network.eval()(ImageInput(3, IMAGENET_MEAN, IMAGENET_STD)(images)))
+
+
+def test_a_checkpoint_that_does_not_fit_names_what_is_wrong(tmp_path: Path) -> None:
+    torch.save(create_backbone("resnet20").state_dict(), tmp_path / "other.pt")
+    torch.save(nn.Linear(2, 2), tmp_path / "pickled.pt")  # would run code when loaded
+    torch.save([1, 2], tmp_path / "list.pt")
+    (tmp_path / "broken.pt").write_bytes(b"not a checkpoint")
+    (tmp_path / "broken.safetensors").write_bytes(b"not a checkpoint")
+    for name, told in {
+        "other.pt": "tensors are missing",
+        "pickled.pt": "state dict",
+        "list.pt": "holds a list",
+        "broken.pt": "cannot be read",
+        "broken.safetensors": "cannot be read",
+        "missing.pt": "no checkpoint",
+    }.items():
+        with pytest.raises(ValueError, match=told):
+            create_backbone("convnet", checkpoint=tmp_path / name)

@@ -1,0 +1,80 @@
+"""Integer products are exact by whichever kernel."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from acil.head import integer_product
+from acil.head.integer_product import add_gram, exact_kernel
+
+CPU = torch.device("cpu")
+KERNELS = [integer_product._int8_product, integer_product._float32_product]
+
+
+def integers(n: int, d: int, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(-127, 128, (n, d), generator=generator, dtype=torch.int8)
+
+
+def gram(rows: Tensor) -> Tensor:
+    """The upper triangle of rows^T rows, in int64 throughout."""
+    return (rows.long().t() @ rows.long()).triu()
+
+
+@given(n=st.integers(1, 300), d=st.integers(1, 70), seed=st.integers(0, 9))
+@settings(max_examples=30, deadline=None)
+def test_the_gram_matrix_is_exact_for_every_shape(n: int, d: int, seed: int) -> None:
+    total = torch.zeros(d, d, dtype=torch.int64)
+    add_gram(total, integers(n, d, seed))
+    add_gram(total, integers(n, d, seed + 1))
+    assert torch.equal(total.triu(), gram(integers(n, d, seed)) + gram(integers(n, d, seed + 1)))
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("value", [127, -127])
+def test_extremes_do_not_saturate(kernel: integer_product.Kernel, value: int) -> None:
+    if kernel is integer_product._int8_product and exact_kernel(CPU) is not kernel:
+        pytest.skip("this processor's int8 kernel is not the one in use")
+    rows = torch.full((5_000, 9), value, dtype=torch.int8)
+    assert (kernel(rows.t().contiguous(), rows).long() == 127 * 127 * 5_000).all()
+
+
+def test_blocks_and_chunks_meet_without_a_seam(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(integer_product, "BLOCK_WIDTH", 16)
+    monkeypatch.setattr(integer_product, "MAX_ROWS_INT32", 50)
+    total = torch.zeros(45, 45, dtype=torch.int64)
+    add_gram(total, integers(333, 45))
+    assert torch.equal(total.triu(), gram(integers(333, 45)))
+
+
+def test_the_float32_kernel_is_exact_whatever_the_precision_setting() -> None:
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        rows = integers(4_000, 33)
+        product = integer_product._float32_product(rows.t(), rows)
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert torch.equal(product.triu(), gram(rows))
+
+
+def test_an_inexact_kernel_is_never_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    def saturating(left: Tensor, right: Tensor) -> Tensor:
+        return (left.long() @ right.long()).clamp(max=30_000)
+
+    monkeypatch.setattr(integer_product, "_int8_product", saturating)
+    exact_kernel.cache_clear()
+    try:
+        assert exact_kernel(CPU) is integer_product._float32_product
+    finally:
+        exact_kernel.cache_clear()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_cuda_gives_the_same_integers() -> None:
+    total = torch.zeros(45, 45, dtype=torch.int64, device="cuda")
+    add_gram(total, integers(333, 45).cuda())
+    assert torch.equal(total.cpu().triu(), gram(integers(333, 45)))
