@@ -51,7 +51,7 @@ def count_correct(learner: AnalyticLearner, features: Tensor, labels: Tensor) ->
     truth = torch.searchsorted(classes, labels)
     total = torch.bincount(truth, minlength=len(classes))
     correct = torch.zeros_like(total)
-    for rows, columns in zip(features.split(CLASSIFIED_ROWS), truth.split(CLASSIFIED_ROWS), strict=True):
+    for rows, columns in zip(torch.split(features, CLASSIFIED_ROWS), torch.split(truth, CLASSIFIED_ROWS), strict=True):
         if len(rows):
             right = learner.classify(rows.to(learner.device)).argmax(dim=1).cpu() == columns
             correct += torch.bincount(columns[right], minlength=len(classes))

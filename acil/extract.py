@@ -18,9 +18,14 @@ from acil.checks import check_finite
 Progress = Callable[[int], None]
 
 
+def scaled(images: Tensor) -> Tensor:
+    """Images in [0, 1]: uint8 ones divided by 255, others as they are."""
+    return images.float() / 255 if images.dtype == torch.uint8 else images
+
+
 def constant_batches(rows: Tensor, size: int) -> Iterator[tuple[Tensor, int]]:
     """Split (n, ...) rows into batches of exactly ``size``; yields each with how many of its rows are real."""
-    for batch in rows.split(size):
+    for batch in torch.split(rows, size):
         real = len(batch)
         if real < size:
             padding = batch.new_zeros(size - real, *batch.shape[1:])
@@ -40,7 +45,7 @@ def extract_features(
 
     Args:
         backbone: maps (n, C, H, W) to (n, f); evaluated in eval mode.
-        images: (n, C, H, W), on any device.
+        images: (n, C, H, W), floating point in [0, 1] or uint8, on any device.
         batch_size: the constant batch size.
         device: where the backbone is; the features stay there.
         progress: called with the number of images after each batch.
@@ -55,7 +60,7 @@ def extract_features(
     backbone.eval()
     try:
         features = [
-            _checked_features(backbone(batch.to(device)))[:real].float()
+            _checked_features(backbone(scaled(batch.to(device))), batch_size)[:real].float()
             for batch, real in _reported(constant_batches(images, batch_size), progress)
         ]
     finally:
@@ -74,7 +79,8 @@ def extract_dataset(
 ) -> tuple[Tensor, Tensor]:
     """Features and labels of a data set of (image, label, ...) items: (n, f) float32 and (n,) int64 on the CPU."""
     features, labels = [], []
-    for item in DataLoader(dataset, batch_size=batch_size):
+    unused = torch.Generator()  # loaders draw a seed, even for no shuffling; the global generator is not theirs
+    for item in DataLoader(dataset, batch_size=batch_size, generator=unused):
         features.append(extract_features(backbone, item[0], batch_size, device, progress).cpu())
         labels.append(item[1].long())
     if not features:
@@ -89,10 +95,10 @@ def _reported(batches: Iterator[tuple[Tensor, int]], progress: Progress | None) 
             progress(real)
 
 
-def _checked_features(features: Tensor) -> Tensor:
-    if not isinstance(features, Tensor) or features.ndim != 2:
+def _checked_features(features: Tensor, rows: int) -> Tensor:
+    if not isinstance(features, Tensor) or features.ndim != 2 or len(features) != rows:
         shape = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
         raise ValueError(
-            f"the backbone must give features of shape (n, f), got {shape}; end it with pooling and nn.Flatten"
+            f"the backbone must give features of shape ({rows}, f), got {shape}; end it with pooling and nn.Flatten"
         )
     return features

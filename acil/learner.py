@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from acil.backbones import create_backbone
 from acil.buffer import RandomBuffer
 from acil.checks import check_count, check_features, check_finite, check_labels
-from acil.errors import ModelFileError
-from acil.extract import Progress, constant_batches, extract_features
-from acil.head import AnalyticHead, ExactHead, FeatureMoments, RecursiveHead
+from acil.errors import ModelFileError, NotLearnedError
+from acil.extract import Progress, constant_batches, extract_features, scaled
+from acil.head import AnalyticHead, ExactHead, RecursiveHead
 from acil.serialize import fingerprint, load_tensors, save_tensors
 
 # Rows whose moments are one product: more rows spread the cost of adding it up.
@@ -92,7 +92,7 @@ class AnalyticLearner(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits of (n, C, H, W) images over all classes learned: (n, K) float32."""
-        return self.classify(self.backbone(images))
+        return self.classify(self.backbone(scaled(images)))
 
     def classify(self, features: Tensor) -> Tensor:
         """Logits of backbone features (n, f) over all classes learned: (n, K)."""
@@ -109,7 +109,7 @@ class AnalyticLearner(nn.Module):
         self._check_images(images)
         if not len(self.classes):
             raise ValueError("nothing was learned yet; call learn first")
-        batches = images.split(self.batch_size)
+        batches = torch.split(images, self.batch_size)
         return torch.cat([self.classes[self(batch.to(self.device)).argmax(dim=1)] for batch in batches])
 
     def extract(self, images: Tensor, progress: Progress | None = None) -> Tensor:
@@ -139,8 +139,7 @@ class AnalyticLearner(nn.Module):
     @torch.no_grad()
     def learn_features(self, features: Tensor, labels: Tensor) -> None:
         """Learn backbone features (n, f) that ``extract`` gave; see ``learn``."""
-        check_features(features, self.buffer.in_features)
-        check_labels(labels, len(features))
+        self._check_samples(features, labels)
         if not self.head.is_calibrated and len(features):
             spread = features[:: -(-len(features) // LEARNING_ROWS)]
             self.head.calibrate(self._expand(spread))
@@ -167,14 +166,12 @@ class AnalyticLearner(nn.Module):
     def forget_features(self, features: Tensor, labels: Tensor) -> None:
         """Unlearn backbone features (n, f) that ``extract`` gave; see ``forget``."""
         head = self._exact_head("forget")
-        check_features(features, self.buffer.in_features)
-        check_labels(labels, len(features))
-        forgotten = FeatureMoments(head.dim).to(self.device)
-        if head.is_calibrated:
-            for rows, targets in self._expanded(features, labels):
-                forgotten.add(head.quantizer(rows), targets)
-        elif len(features):
-            raise ValueError("nothing was learned yet, so there is nothing to forget")
+        self._check_samples(features, labels)
+        if len(features) and not len(self.classes):
+            raise NotLearnedError("nothing was learned yet, so there is nothing to forget")
+        forgotten = head.fresh()
+        for rows, targets in self._expanded(features, labels):
+            forgotten.learn(rows, targets)
         head.subtract(forgotten)
 
     def merge(self, other: AnalyticLearner) -> None:
@@ -275,7 +272,7 @@ class AnalyticLearner(nn.Module):
             learner.load_state_dict(tensors)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise ModelFileError(f"{path} does not fit this backbone or this version of acil: {error}") from error
-        if metadata["digest"] is not None and learner.digest() != metadata["digest"]:
+        if metadata.get("digest") is not None and learner.digest() != metadata["digest"]:
             raise ModelFileError(f"{path} is damaged: its moments do not match its digest; restore it from a copy")
         return learner
 
@@ -290,9 +287,17 @@ class AnalyticLearner(nn.Module):
             batch_size=metadata["batch_size"],
         )
 
+    def _check_samples(self, features: Tensor, labels: Tensor) -> None:
+        check_features(features, self.buffer.in_features)
+        check_labels(labels, len(features))
+        largest = torch.finfo(torch.float32).max / self.buffer.in_features**0.5
+        if len(features) and float(features.abs().max()) > largest:
+            raise ValueError(f"features must lie within +-{largest:.3g} to be expanded in float32; scale them down")
+
     def _expanded(self, features: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         labels = labels.to(self.device)
-        for rows, targets in zip(features.split(LEARNING_ROWS), labels.split(LEARNING_ROWS), strict=True):
+        chunks = torch.split(features, LEARNING_ROWS), torch.split(labels, LEARNING_ROWS)
+        for rows, targets in zip(*chunks, strict=True):
             yield self._expand(rows), targets
 
     def _expand(self, features: Tensor) -> Tensor:

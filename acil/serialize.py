@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -25,7 +26,7 @@ def fingerprint(tensors: Mapping[str, Tensor]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        sha.update(tensor.reshape(-1).numpy().data)
+        sha.update(tensor.reshape(-1).view(torch.uint8).numpy().data)  # numpy knows no bfloat16
     return sha.hexdigest()
 
 
@@ -36,6 +37,10 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
         ValueError: the file cannot be written; an earlier file of that name is untouched.
     """
     stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    seen: set[int] = set()
+    for name, tensor in stored.items():  # safetensors takes no tensor twice, as in networks with tied weights
+        stored[name] = tensor.clone() if tensor.data_ptr() in seen else tensor
+        seen.add(tensor.data_ptr())
     text = json.dumps({"format": FORMAT, "format_version": FORMAT_VERSION, **metadata})
     header = {"acil": text, "checksum": _checksum(text, stored)}
     write_atomically(path, safetensors.torch.save(stored, header))

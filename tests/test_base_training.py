@@ -9,7 +9,7 @@ import pytest
 import torch
 from avalanche.core import BaseSGDPlugin
 from avalanche.training import Naive
-from torch import Tensor, nn
+from torch import Tensor
 
 from acil.backbones import create_backbone
 from acil.scenarios import LabelledTensors, class_incremental
@@ -146,4 +146,4 @@ def test_unknown_names_are_answered_by_what_exists() -> None:
     with pytest.raises(ValueError, match="affine, crop-flip, none"):
         augmentation_plugins("mixup")
     with pytest.raises(ValueError, match="one-cycle, cosine"):
-        base_training(nn.Identity(), 2, epochs=1, augmentation="none", schedule="steps")
+        base_training(create_backbone("resnet20"), 2, epochs=1, schedule="steps")

@@ -37,7 +37,7 @@ def add_gram(total: Tensor, rows: Tensor) -> None:
     """
     multiply = exact_kernel(rows.device)
     width = rows.shape[1]
-    for chunk in rows.split(MAX_ROWS_INT32):
+    for chunk in torch.split(rows, MAX_ROWS_INT32):
         transposed = chunk.t().contiguous()  # (d, n)
         for start in range(0, width, BLOCK_WIDTH):
             stop = min(start + BLOCK_WIDTH, width)
@@ -86,7 +86,7 @@ def _int8_product(left: Tensor, right: Tensor) -> Tensor:
 def _float32_product(left: Tensor, right: Tensor) -> Tensor:
     """(a, n) @ (n, b) int8 -> int64, in slices whose float32 sums are exact integers."""
     total = left.new_zeros(left.shape[0], right.shape[1], dtype=torch.int64)
-    with _full_float32_precision():
+    with _full_float32_precision(left.device):
         for start in range(0, left.shape[1], MAX_ROWS_FLOAT32):
             stop = start + MAX_ROWS_FLOAT32
             total += (left[:, start:stop].float() @ right[start:stop].float()).long()
@@ -94,10 +94,11 @@ def _float32_product(left: Tensor, right: Tensor) -> Tensor:
 
 
 @contextmanager
-def _full_float32_precision() -> Iterator[None]:
+def _full_float32_precision(device: torch.device) -> Iterator[None]:
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
-        yield
+        with torch.autocast(device.type, enabled=False):
+            yield
     finally:
         torch.set_float32_matmul_precision(before)

@@ -76,8 +76,8 @@ class FeatureMoments(GrowingState, nn.Module):
             sums = sums.long()
         sums.index_add_(0, positions, rows.to(sums.dtype))
         places = self._places_of(present.long())
-        self.cross_correlation[places] += sums
-        self.counts[places] += torch.bincount(positions, minlength=len(present))
+        self.cross_correlation = self.cross_correlation.index_add(0, places, sums.long())
+        self.counts = self.counts.index_add(0, places, torch.bincount(positions, minlength=len(present)))
         add_gram(self.autocorrelation, rows)
         self.version += 1
 
@@ -89,8 +89,8 @@ class FeatureMoments(GrowingState, nn.Module):
         """
         self._check_width(other)
         places = self._places_of(other.classes)
-        self.cross_correlation[places] += other.cross_correlation
-        self.counts[places] += other.counts
+        self.cross_correlation = self.cross_correlation.index_add(0, places, other.cross_correlation)
+        self.counts = self.counts.index_add(0, places, other.counts)
         self.autocorrelation += other.autocorrelation
         self.version += 1
 
@@ -104,13 +104,13 @@ class FeatureMoments(GrowingState, nn.Module):
         self._check_width(other)
         self._check_contains(other)
         places = torch.searchsorted(self.classes, other.classes)
-        self.cross_correlation[places] -= other.cross_correlation
-        self.counts[places] -= other.counts
-        self.autocorrelation -= other.autocorrelation
-        left = self.counts > 0
+        counts = self.counts.index_add(0, places, other.counts, alpha=-1)
+        cross_correlation = self.cross_correlation.index_add(0, places, other.cross_correlation, alpha=-1)
+        left = counts > 0
         self.classes = self.classes[left]
-        self.counts = self.counts[left]
-        self.cross_correlation = self.cross_correlation[left]
+        self.counts = counts[left]
+        self.cross_correlation = cross_correlation[left]
+        self.autocorrelation -= other.autocorrelation
         self.version += 1
 
     def digest(self) -> str:
@@ -150,7 +150,7 @@ class FeatureMoments(GrowingState, nn.Module):
             raise ValueError(f"moments of width {other.dim} do not fit moments of width {self.dim}")
 
     def _check_contains(self, other: FeatureMoments) -> None:
-        """What can be known of ``other`` being a part of this: counts, and the signs of what would remain."""
+        """What can be known of ``other`` being a part of this: counts, and whether rows can have what would remain."""
         for label, count in zip(other.classes.tolist(), other.counts.tolist(), strict=True):
             learned = int(self.counts[self.classes == label].sum())
             if count > learned:
@@ -161,7 +161,10 @@ class FeatureMoments(GrowingState, nn.Module):
         emptied = self.counts[places] == other.counts
         remainder = self.cross_correlation[places] - other.cross_correlation
         power = self.autocorrelation.diagonal() - other.autocorrelation.diagonal()
-        if bool(remainder[emptied].any()) or bool((power < 0).any()):
+        leftover = self.samples == other.samples and not torch.equal(
+            self.autocorrelation.triu(), other.autocorrelation.triu()
+        )
+        if leftover or bool(remainder[emptied].any()) or bool((power < 0).any()):
             raise NotLearnedError(
                 "these samples cannot all have been learned: taking them away leaves impossible moments; "
                 "pass the same images, labels and backbone that were learned"

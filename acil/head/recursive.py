@@ -109,8 +109,8 @@ class RecursiveHead(GrowingState, AnalyticHead):
     def _check_precision(self, features: Tensor) -> None:
         if self.inverse.dtype != torch.float64:
             raise ValueError(
-                f"the recursion needs float64, but the head was cast to {self.inverse.dtype}; call head.double() before "
-                "any learning, or cast only the backbone"
+                f"the recursion needs float64, but the head was cast to {self.inverse.dtype}; call head.double() "
+                "before any learning, or cast only the backbone"
             )
         largest = float(torch.linalg.vector_norm(features, dim=1, dtype=torch.float64).max()) ** 2
         if largest > self.gamma * LARGEST_RATIO:
