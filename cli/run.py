@@ -141,7 +141,11 @@ def run(context: click.Context, output: Path | None, resume: Path | None, **opti
         settings = RunSettings(**{**options, "device": _device(str(options["device"]))})  # type: ignore[arg-type]
         command = shlex.join(["acil", *sys.argv[1:]])
         folder = RunFolder.create(output or _default_output(settings), settings.as_config(), command)
-    run_experiment(RunSettings.from_config(folder.config), folder)
+    try:
+        run_experiment(RunSettings.from_config(folder.config), folder)
+    except KeyboardInterrupt:
+        click.echo(f"interrupted; go on with: acil run --resume {folder.path}", err=True)
+        context.exit(130)
     stdout().print(summary_view(folder))
 
 

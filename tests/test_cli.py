@@ -10,8 +10,6 @@ from click.testing import CliRunner, Result
 from acil.cli import main
 from acil.cli.results import RunFolder
 
-pytestmark = pytest.mark.filterwarnings("default")
-
 TINY = [
     "--classes",
     "10",
@@ -154,3 +152,54 @@ def test_a_damaged_model_stops_a_resume_and_is_named(finished: Path, tmp_path: P
         result = acil(*command)
         assert result.exit_code == 2
         assert "model.safetensors" in result.stderr
+
+
+def test_an_interrupted_run_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("acil.cli.experiment._learn_phases", interrupt)
+    result = acil("run", "--phases", "5", *TINY, "--output", tmp_path / "run")
+    assert result.exit_code == 130
+    assert f"acil run --resume {tmp_path / 'run'}" in result.stderr
+    monkeypatch.undo()
+
+
+def test_features_need_no_backbone(tmp_path: Path) -> None:
+    import numpy as np
+
+    labels = np.arange(80) % 8
+    features = (
+        np.random.default_rng(0).normal(size=(80, 12)).astype("float32") + 3 * np.eye(12, dtype="float32")[labels]
+    )
+    np.savez(
+        tmp_path / "rows.npz",
+        train_features=features,
+        train_labels=labels,
+        test_features=features,
+        test_labels=labels,
+    )
+    folder = tmp_path / "run"
+    options = ["--data", f"features:{tmp_path / 'rows.npz'}", "--base-classes", "0", "--buffer-size", "64"]
+    assert acil("run", "--phases", "4", *options, "--output", folder).exit_code == 0
+    assert acil("verify", folder).exit_code == 0
+    assert len(RunFolder.open(folder).phases()) == 4
+    assert RunFolder.open(folder).phases()[-1].accuracy > 0.9
+
+
+def test_a_folder_of_images_runs_with_its_class_names(tmp_path: Path) -> None:
+    import numpy as np
+    from PIL import Image
+
+    noise = np.random.default_rng(0)
+    for name, level in {"ant": 20, "bee": 90, "cat": 160, "dog": 230}.items():
+        for part, count in {"train": 6, "test": 3}.items():
+            (tmp_path / "photos" / part / name).mkdir(parents=True)
+            for index in range(count):
+                pixels = (level + noise.integers(0, 20, (24, 24, 3))).astype("uint8")
+                Image.fromarray(pixels).save(tmp_path / "photos" / part / name / f"{index}.png")
+    folder = tmp_path / "run"
+    options = ["--data", f"folder:{tmp_path / 'photos'}", "--epochs", "1", "--buffer-size", "32", "--output", folder]
+    assert acil("run", "--phases", "2", *options).exit_code == 0
+    assert "ant bee cat dog" in acil("info", folder / "model.safetensors").output
+    assert acil("verify", folder).exit_code == 0
