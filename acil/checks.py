@@ -24,6 +24,21 @@ def check_features(features: Tensor, dim: int) -> None:
     check_finite(features, "features")
 
 
+def check_images(images: Tensor) -> None:
+    """Refuse anything but finite floating-point or uint8 images; rows of ready features pass as well.
+
+    Raises:
+        ValueError: says what was expected, what came, and what to do.
+    """
+    if not isinstance(images, Tensor) or images.ndim < 2:
+        shape = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
+        raise ValueError(f"images must be a tensor of shape (n, C, H, W), got {shape}")
+    if images.is_floating_point():
+        check_finite(images, "images")
+    elif images.dtype != torch.uint8:
+        raise ValueError(f"images must be floating point in [0, 1] or uint8, got {images.dtype}")
+
+
 def check_finite(values: Tensor, name: str) -> None:
     """Refuse NaN and infinities.
 

@@ -99,6 +99,7 @@ def _checked_features(features: Tensor, rows: int) -> Tensor:
     if not isinstance(features, Tensor) or features.ndim != 2 or len(features) != rows:
         shape = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
         raise ValueError(
-            f"the backbone must give features of shape ({rows}, f), got {shape}; end it with pooling and nn.Flatten"
+            f"the backbone must give features of shape (n, f) for n = {rows} images, got {shape}; "
+            "end it with pooling and nn.Flatten"
         )
     return features

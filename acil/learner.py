@@ -12,18 +12,16 @@ from torch import Tensor, nn
 
 from acil.backbones import create_backbone
 from acil.buffer import RandomBuffer
-from acil.checks import check_count, check_features, check_finite, check_labels
+from acil.checks import check_count, check_features, check_images, check_labels
 from acil.errors import ModelFileError, NotLearnedError
 from acil.extract import Progress, constant_batches, extract_features, scaled
-from acil.head import AnalyticHead, ExactHead, RecursiveHead
+from acil.head import HEADS, AnalyticHead, ExactHead
 from acil.serialize import fingerprint, load_tensors, save_tensors
 
 # Rows whose moments are one product: more rows spread the cost of adding it up.
 LEARNING_ROWS = 4_096
 # The constant batch shape of the buffer layer; a call with one image pays for this many rows.
 EXPANSION_ROWS = 256
-
-HEADS: dict[str, type[AnalyticHead]] = {"exact": ExactHead, "recursive": RecursiveHead}
 
 
 class AnalyticLearner(nn.Module):
@@ -106,7 +104,7 @@ class AnalyticLearner(nn.Module):
         Raises:
             ValueError: nothing was learned yet, or the images are not finite.
         """
-        self._check_images(images)
+        check_images(images)
         if not len(self.classes):
             raise ValueError("nothing was learned yet; call learn first")
         batches = torch.split(images, self.batch_size)
@@ -118,7 +116,7 @@ class AnalyticLearner(nn.Module):
         Raises:
             ValueError: the images are no finite image batch, or the backbone gives no finite (n, f) features.
         """
-        self._check_images(images)
+        check_images(images)
         return extract_features(self.backbone, images, self.batch_size, self.device, progress)
 
     def learn(self, images: Tensor, labels: Tensor) -> None:
@@ -131,7 +129,7 @@ class AnalyticLearner(nn.Module):
         Raises:
             ValueError: shapes, dtypes or values differ; nothing has changed then.
         """
-        self._check_images(images)
+        check_images(images)
         check_labels(labels, len(images))
         if len(images):
             self.learn_features(self.extract(images), labels)
@@ -157,7 +155,7 @@ class AnalyticLearner(nn.Module):
             NotLearnedError: more images of a class than were learned, or impossible ones; nothing has changed then.
             ValueError: the head cannot forget, or shapes, dtypes or values differ; nothing has changed then.
         """
-        self._check_images(images)
+        check_images(images)
         check_labels(labels, len(images))
         if len(images):
             self.forget_features(self.extract(images), labels)
@@ -308,13 +306,3 @@ class AnalyticLearner(nn.Module):
         if not isinstance(self.head, ExactHead):
             raise ValueError(f"a {type(self.head).__name__} cannot {purpose} exactly; build the learner with ExactHead")
         return self.head
-
-    @staticmethod
-    def _check_images(images: Tensor) -> None:
-        if not isinstance(images, Tensor) or images.ndim < 2:
-            shape = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
-            raise ValueError(f"images must be a tensor of shape (n, C, H, W), got {shape}")
-        if images.is_floating_point():
-            check_finite(images, "images")
-        elif images.dtype != torch.uint8:
-            raise ValueError(f"images must be floating point in [0, 1] or uint8, got {images.dtype}")

@@ -17,7 +17,7 @@ from acil.backbones import create_backbone
 from acil.cli.console import progress
 from acil.cli.results import RunFolder
 from acil.cli.settings import RunSettings
-from acil.learner import HEADS
+from acil.head import HEADS
 from acil.scenarios import DataSource, class_incremental, load_data
 from acil.serialize import load_metadata
 from acil.strategies import ACIL

@@ -72,3 +72,42 @@ def test_calibration_needs_finite_values(features: torch.Tensor) -> None:
     with pytest.raises(ValueError, match=r"at least one|NaN"):
         quantizer.calibrate(features)
     assert not quantizer.is_calibrated
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_quantised_as_the_values_it_holds(dtype: torch.dtype) -> None:
+    features = (torch.rand(100, 4, generator=torch.Generator().manual_seed(0)) * 1e-6).to(dtype)
+    quantizer = Quantizer()
+    quantizer.calibrate(features)
+    assert torch.equal(quantizer(features), quantizer(features.float()))
+    assert int(quantizer(features).max()) == 127
+
+
+def test_casting_moves_everything_but_the_bits_of_the_scale() -> None:
+    quantizer = Quantizer()
+    quantizer.calibrate(torch.full((3, 3), 1e-7))
+    scale = quantizer.scale.clone()
+    assert torch.equal(quantizer.half().scale, scale)
+    assert torch.equal(quantizer.to(torch.bfloat16).double().scale, scale)
+    assert quantizer.is_calibrated
+
+
+def test_calibration_keeps_no_graph() -> None:
+    quantizer = Quantizer()
+    quantizer.calibrate(torch.rand(3, 3, requires_grad=True))
+    assert not quantizer.scale.requires_grad
+
+
+@pytest.mark.parametrize("largest", [1e200, 1e300])
+def test_values_too_large_to_square_are_refused(largest: float) -> None:
+    quantizer = Quantizer()
+    with pytest.raises(ValueError, match="scale them down"):
+        quantizer.calibrate(torch.full((2, 2), largest, dtype=torch.float64))
+    assert not quantizer.is_calibrated
+
+
+def test_values_too_small_to_divide_count_as_zero() -> None:
+    quantizer = Quantizer()
+    quantizer.calibrate(torch.full((2, 2), 1e-44))
+    assert float(quantizer.scale) == 1
+    assert not quantizer(torch.full((2, 2), 1e-44)).any()

@@ -80,3 +80,34 @@ def test_an_empty_data_set_is_refused() -> None:
     data = LabelledTensors(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
     with pytest.raises(ValueError, match="empty"):
         extract_dataset(nn.Identity(), data, 2, CPU)
+
+
+def test_a_backbone_that_loses_images_is_refused() -> None:
+    class First(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return images[:1].flatten(1)
+
+    with pytest.raises(ValueError, match="n = 4 images"):
+        extract_features(First(), torch.rand(3, 1, 2, 2), 4, CPU)
+
+
+def test_a_backbone_of_ones_own_sees_uint8_images_as_fractions(images: Tensor) -> None:
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten())
+    features = extract_features(network, images, 64, CPU)
+    assert torch.equal(features, extract_features(network, images.float() / 255, 64, CPU))
+
+
+def test_other_neighbours_do_not_matter(backbone: nn.Module, images: Tensor) -> None:
+    features = extract_features(backbone, images, 64, CPU)
+    strangers = torch.cat([images[:20], 255 - images[20:]])
+    assert torch.equal(extract_features(backbone, strangers, 64, CPU)[:20], features[:20])
+
+
+def test_extracting_leaves_global_random_numbers_alone(backbone: nn.Module, images: Tensor) -> None:
+    before = torch.get_rng_state()
+    extract_dataset(backbone, LabelledTensors(images, torch.arange(150) % 7), 64, CPU)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_no_images_give_no_features(backbone: nn.Module, images: Tensor) -> None:
+    assert extract_features(backbone, images[:0], 64, CPU).shape == (0, 160)

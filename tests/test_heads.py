@@ -1,6 +1,7 @@
 """What both heads promise, and what each promises alone."""
 
 import copy
+import pickle
 from collections.abc import Callable
 
 import numpy as np
@@ -126,6 +127,7 @@ class AnalyticHeadContract:
             (torch.zeros(2, 4), torch.tensor([0, -1]), "0 or more"),
             (torch.zeros(2, 4), torch.tensor([0.0, 1.0]), "integers"),
             (torch.zeros(2, 4), torch.tensor([True, False]), "integers"),
+            (torch.zeros(2, 4), torch.tensor([0, 1], dtype=torch.uint16), "integers"),
             (torch.zeros(2, 4), torch.tensor([0, 1, 2]), r"\(2,\)"),
             (torch.zeros(2, 4), [0, 1], "torch.Tensor"),
             (np.zeros((2, 4)), torch.tensor([0, 1]), "torch.Tensor"),
@@ -159,6 +161,7 @@ class AnalyticHeadContract:
         assert torch.equal(other.classes, head.classes)
         assert torch.equal(other.weight, head.weight)
         assert torch.equal(copy.deepcopy(head).weight, head.weight)
+        assert torch.equal(pickle.loads(pickle.dumps(head)).weight, head.weight)
 
     def test_memory_does_not_grow_with_samples(self) -> None:
         head = self.build(8)
@@ -184,6 +187,53 @@ class AnalyticHeadContract:
         head.learn(features, torch.arange(30) % labels)
         expected = ridge(self.rows(head, features), torch.arange(30) % labels, 0.1)
         np.testing.assert_allclose(head.weight.numpy(), expected, rtol=1e-6, atol=1e-8)
+
+    @pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32])
+    def test_labels_of_any_integer_type_are_the_same_labels(self, dtype: torch.dtype) -> None:
+        features, labels = samples(30, 5, seed=4, labels=(3, 0, 100))
+        one, other = self.build(5), self.build(5)
+        one.learn(features, labels)
+        other.learn(features, labels.to(dtype))
+        assert one.classes.dtype == other.classes.dtype == torch.int64
+        assert same_state(state(one), state(other))
+
+    def test_what_was_handed_out_does_not_change_with_later_learning(self) -> None:
+        features, labels = samples(40, 5, seed=6)
+        head = self.build(5)
+        head.learn(features, labels)
+        handed = head.weight, head.classes, head.counts
+        kept = [tensor.clone() for tensor in handed]
+        head.learn(features, labels)
+        assert all(torch.equal(one, other) for one, other in zip(handed, kept, strict=True))
+
+    def test_gradients_and_inference_mode_leave_no_trace(self) -> None:
+        features, labels = samples(40, 5, seed=7)
+        plain, mixed = self.build(5), self.build(5)
+        plain.learn(features[:20], labels[:20])
+        plain.learn(features[20:], labels[20:])
+        with torch.inference_mode():
+            mixed.learn(features[:20], labels[:20])
+        mixed.learn(features[20:].requires_grad_(), labels[20:])
+        assert not any(tensor.requires_grad for tensor in mixed.state_dict(keep_vars=True).values())
+        assert torch.equal(copy.deepcopy(mixed).weight, plain.weight)
+
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+    def test_half_precision_features_are_learned_as_the_values_they_hold(self, dtype: torch.dtype) -> None:
+        features, labels = samples(40, 5, seed=8)
+        features = (features * 1e-6).to(dtype)
+        one, other = self.build(5, 1e-9), self.build(5, 1e-9)
+        one.learn(features, labels)
+        other.learn(features.float(), labels)
+        assert same_state(state(one), state(other))
+
+    @pytest.mark.parametrize(
+        "features", [torch.zeros(2, 5), torch.full((2, 4), float("nan")), torch.zeros(2, 4, dtype=torch.int64)]
+    )
+    def test_prediction_refuses_what_learning_refuses(self, features: Tensor) -> None:
+        head = self.build(4)
+        head.learn(*samples(10, 4, seed=0))
+        with pytest.raises(ValueError, match="features"):
+            head.predict(features)
 
     def test_a_fresh_head_has_learned_nothing(self) -> None:
         head = self.build(4)
@@ -237,6 +287,29 @@ class TestExactHead(AnalyticHeadContract):
         assert head.digest() == ExactHead(12).digest()
         assert head(features).shape == (80, 0)
 
+    def test_forgetting_restores_the_counts_of_clipped_values_too(self) -> None:
+        features, labels = samples(80, 12, seed=0)
+        head = self.learned(features[:40], labels[:40])
+        before = state(head)
+        head.learn(1e3 * features[40:], labels[40:])
+        assert head.quantizer.clipped_share > 0.1
+        head.forget(1e3 * features[40:], labels[40:])
+        assert same_state(before, state(head))
+
+    def test_nothing_can_be_forgotten_before_something_was_learned(self) -> None:
+        head = ExactHead(4)
+        with pytest.raises(NotLearnedError, match="nothing was learned"):
+            head.forget(*samples(3, 4, seed=0))
+        head.forget(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
+        assert head.digest() == ExactHead(4).digest()
+
+    def test_other_samples_with_the_same_sums_are_told_from_the_learned_ones(self) -> None:
+        head = self.learned(torch.tensor([[1.0, 1.0], [0.0, 0.0]]), torch.tensor([0, 0]))
+        before = head.digest()
+        with pytest.raises(NotLearnedError, match="impossible moments"):
+            head.forget(torch.eye(2), torch.tensor([0, 0]))
+        assert head.digest() == before
+
     def test_more_than_was_learned_cannot_be_forgotten(self) -> None:
         features, labels = samples(40, 6, seed=0, labels=(0, 1))
         head = self.learned(features, labels)
@@ -265,6 +338,43 @@ class TestExactHead(AnalyticHeadContract):
         for index in order:
             merged.merge(parts[index])
         assert merged.digest() == joint.digest()
+
+    def test_merging_commutes_and_associates(self) -> None:
+        features, labels = samples(90, 10, seed=1)
+        joint = self.learned(features, labels)
+        a, b, c = (self.learned(features[k::3], labels[k::3], like=joint) for k in range(3))
+        left, right, kept = copy.deepcopy(a), copy.deepcopy(c), state(b)
+        left.merge(b)  # (a + b) + c
+        left.merge(c)
+        inner = copy.deepcopy(b)
+        inner.merge(a)
+        right.merge(inner)  # c + (b + a)
+        assert same_state(state(left), state(right))
+        assert same_state(state(left), state(joint))
+        assert same_state(state(b), kept)
+
+    def test_casting_a_head_keeps_its_scale(self) -> None:
+        features, labels = samples(40, 6, seed=0)
+        head = self.learned(features * 1e-7, labels)
+        twin = copy.deepcopy(head).half().float()
+        head.learn(features * 1e-7, labels)
+        twin.learn(features * 1e-7, labels)
+        assert twin.digest() == head.digest()
+        assert torch.equal(twin.weight, head.weight)
+
+    def test_another_gamma_is_solved_for(self) -> None:
+        features, labels = samples(40, 6, seed=0)
+        head = self.learned(features, labels)
+        first = head.weight
+        head.gamma = 10.0
+        assert not torch.equal(head.weight, first)
+        np.testing.assert_allclose(head.weight.numpy(), ridge(self.rows(head, features), labels, 10.0), rtol=1e-7)
+
+    def test_features_too_large_to_square_are_refused(self) -> None:
+        head = ExactHead(4)
+        with pytest.raises(ValueError, match="scale them down"):
+            head.learn(torch.full((2, 4), 1e200, dtype=torch.float64), torch.tensor([0, 1]))
+        assert same_state(state(head), state(ExactHead(4)))
 
     def test_heads_of_other_scales_do_not_merge(self) -> None:
         one, other = (self.learned(*samples(20, 5, seed)) for seed in (0, 1))
@@ -351,3 +461,62 @@ class TestRecursiveHead(AnalyticHeadContract):
         head = RecursiveHead(4).float()
         with pytest.raises(ValueError, match="needs float64"):
             head.learn(*samples(3, 4, seed=0))
+
+    @pytest.mark.parametrize("dim", [3, 65, 300])
+    @pytest.mark.parametrize("rows", [1, 2, 7, 64])
+    def test_the_inverse_stays_symmetric_to_the_bit(self, dim: int, rows: int) -> None:
+        features, labels = samples(10 * rows, dim, seed=0)
+        head = RecursiveHead(dim, gamma=1e-6)
+        for part in torch.arange(len(labels)).split(rows):
+            head.learn(features[part], labels[part])
+        assert torch.equal(head.inverse, head.inverse.t())
+        assert (torch.linalg.eigvalsh(head.inverse) > 0).all()
+
+    @pytest.mark.parametrize("size", [1, 13, 400])
+    @pytest.mark.parametrize(
+        "features",
+        [
+            torch.ones(400, 6),
+            torch.zeros(400, 6),
+            samples(400, 1, seed=0)[0].repeat(1, 6),
+            samples(400, 6, seed=0)[0] * torch.logspace(0, -6, 6),
+            samples(4, 6, seed=0)[0].repeat(100, 1),
+        ],
+        ids=["constant", "zero", "rank-one", "decaying", "four-samples-again-and-again"],
+    )
+    def test_the_inverse_is_that_of_the_joint_moments_for_a_tiny_gamma(self, features: Tensor, size: int) -> None:
+        features = features.double()
+        head = RecursiveHead(6, gamma=1e-6)
+        for rows, targets in zip(features.split(size), (torch.arange(400) % 3).split(size), strict=True):
+            head.learn(rows, targets)
+        joint = torch.linalg.inv(features.t() @ features + 1e-6 * torch.eye(6, dtype=torch.float64))
+        assert float((head.inverse - joint).abs().max() / joint.abs().max()) < 1e-6
+        assert (torch.linalg.eigvalsh(head.inverse) > 0).all()
+        assert torch.isfinite(head.weight).all()
+
+    @pytest.mark.parametrize("size", [1, 1_000])
+    def test_nearly_equal_large_rows_do_not_break_the_recursion(self, size: int) -> None:
+        features = 1e5 * torch.ones(1_000, 8, dtype=torch.float64) + samples(1_000, 8, seed=0)[0]
+        head = RecursiveHead(8, gamma=0.1)
+        for rows, targets in zip(features.split(size), (torch.arange(1_000) % 2).split(size), strict=True):
+            head.learn(rows, targets)
+        assert head.counts.tolist() == [500, 500]
+        assert (torch.linalg.eigvalsh(head.inverse) > 0).all()
+        assert torch.isfinite(head.weight).all()
+
+    @pytest.mark.parametrize("value", [1e6, 1e160, 1e300])
+    def test_too_small_a_gamma_is_refused(self, value: float) -> None:
+        features, labels = samples(20, 4, seed=0)
+        head = RecursiveHead(4, gamma=1e-6)
+        head.learn(features, labels)
+        before = state(head)
+        with pytest.raises(SingularMomentsError, match="scale them down"):
+            head.learn(torch.cat([features, torch.full((1, 4), value, dtype=torch.float64)]), torch.arange(21))
+        assert same_state(before, state(head))
+
+    def test_the_advised_gamma_works(self) -> None:
+        features = torch.full((5, 4), 1e6)
+        with pytest.raises(SingularMomentsError, match="use a gamma of") as caught:
+            RecursiveHead(4, gamma=1e-6).learn(features, torch.arange(5))
+        advised = float(str(caught.value).split("use a gamma of ")[1].split()[0])
+        RecursiveHead(4, gamma=advised).learn(features, torch.arange(5))

@@ -33,6 +33,16 @@ def test_the_gram_matrix_is_exact_for_every_shape(n: int, d: int, seed: int) -> 
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
+@given(a=st.integers(1, 40), n=st.integers(1, 1_200), b=st.integers(1, 40), seed=st.integers(0, 9))
+@settings(max_examples=20, deadline=None)
+def test_both_kernels_agree_with_int64(kernel: integer_product.Kernel, a: int, n: int, b: int, seed: int) -> None:
+    if kernel is integer_product._int8_product and exact_kernel(CPU) is not kernel:
+        pytest.skip("this processor's int8 kernel is not the one in use")
+    left, right = integers(a, n, seed), integers(n, b, seed + 1)
+    assert torch.equal(kernel(left, right).long(), left.long() @ right.long())
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("value", [127, -127])
 def test_extremes_do_not_saturate(kernel: integer_product.Kernel, value: int) -> None:
     if kernel is integer_product._int8_product and exact_kernel(CPU) is not kernel:
@@ -61,6 +71,13 @@ def test_the_float32_kernel_is_exact_whatever_the_precision_setting() -> None:
     assert torch.equal(product.triu(), gram(rows))
 
 
+def test_the_float32_kernel_is_exact_under_autocast() -> None:
+    rows = integers(4_000, 33)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        product = integer_product._float32_product(rows.t(), rows)
+    assert torch.equal(product.triu(), gram(rows))
+
+
 def test_an_inexact_kernel_is_never_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     def saturating(left: Tensor, right: Tensor) -> Tensor:
         return (left.long() @ right.long()).clamp(max=30_000)
@@ -71,6 +88,16 @@ def test_an_inexact_kernel_is_never_chosen(monkeypatch: pytest.MonkeyPatch) -> N
         assert exact_kernel(CPU) is integer_product._float32_product
     finally:
         exact_kernel.cache_clear()
+
+
+def test_a_matrix_wider_than_a_block_is_exact_by_both_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = integers(200, integer_product.BLOCK_WIDTH + 3)
+    expected = (rows.double().t() @ rows.double()).long().triu()
+    for kernel in {exact_kernel(CPU), integer_product._float32_product}:
+        monkeypatch.setattr(integer_product, "exact_kernel", lambda _, kernel=kernel: kernel)
+        total = torch.zeros(rows.shape[1], rows.shape[1], dtype=torch.int64)
+        add_gram(total, rows)
+        assert torch.equal(total.triu(), expected)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")

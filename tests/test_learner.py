@@ -229,10 +229,81 @@ def test_a_failing_disk_leaves_the_earlier_file(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(ValueError, match="cannot write .*No space left"):
+    with pytest.raises(ValueError, match=r"cannot write .*No space left"):
         learned.save(tmp_path / "model")
     assert (tmp_path / "model").read_bytes() == before
     assert len(list(tmp_path.iterdir())) == 1
     shutil.rmtree(tmp_path)
     with pytest.raises(ValueError, match="cannot write"):
         learned.save(tmp_path / "model")
+
+
+def state(one: AnalyticLearner) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in one.state_dict().items()}
+
+
+def same_state(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_forgetting_leaves_no_trace_in_the_state(learned: AnalyticLearner, images: Tensor, labels: Tensor) -> None:
+    before = state(learned)
+    learned.learn(1 - images, labels + 3)
+    learned.forget(1 - images, labels + 3)
+    assert same_state(before, state(learned))
+
+
+def test_merging_leaves_the_other_learner_as_it_is(learned: AnalyticLearner, images: Tensor, labels: Tensor) -> None:
+    one, other = learned.fresh(), learned.fresh()
+    one.learn(images[:50], labels[:50])
+    other.learn(images[50:], labels[50:])
+    before = state(other)
+    one.merge(other)
+    assert same_state(before, state(other))
+    assert same_state(state(one), state(learned))
+
+
+@pytest.mark.parametrize("head", [ExactHead, RecursiveHead])
+def test_features_too_large_to_expand_change_nothing(head: type[ExactHead] | type[RecursiveHead]) -> None:
+    one = AnalyticLearner(nn.Identity(), RandomBuffer(4, 8), head(8))
+    before = state(one)
+    features = torch.rand(5_000, 4)
+    features[4_999] = 3e38
+    for _ in range(2):
+        with pytest.raises(ValueError, match="scale them down"):
+            one.learn_features(features, torch.arange(5_000) % 3)
+        assert same_state(before, state(one))
+        one.learn_features(features[:9], torch.arange(9) % 3)
+        before = state(one)
+
+
+@pytest.mark.parametrize("bad", [torch.tensor([0, -1]), torch.tensor([0]), torch.tensor([0.0, 1.0])])
+def test_bad_labels_change_nothing(learned: AnalyticLearner, images: Tensor, bad: Tensor) -> None:
+    before = state(learned)
+    for call in (learned.learn, learned.forget):
+        with pytest.raises(ValueError, match="labels must"):
+            call(images[:2], bad)
+    assert same_state(before, state(learned))
+
+
+def test_a_backbone_of_ones_own_predicts_uint8_images_as_it_learned_them(images: Tensor, labels: Tensor) -> None:
+    whole = (images * 255).to(torch.uint8)
+    one = AnalyticLearner(nn.Flatten(), RandomBuffer(256, 32), ExactHead(32))
+    one.learn(whole, labels)
+    assert torch.equal(one.predict(whole), one.predict(whole.float() / 255))
+
+
+def test_a_recursive_learner_in_parts_equals_joint(images: Tensor, labels: Tensor) -> None:
+    joint, parts = learner(RecursiveHead), learner(RecursiveHead)
+    joint.learn(images, labels)
+    for part in torch.randperm(90, generator=torch.Generator().manual_seed(1)).split([1, 40, 7, 42]):
+        parts.learn(images[part], labels[part])
+    torch.testing.assert_close(parts.head.weight, joint.head.weight, rtol=0, atol=1e-10)
+
+
+def test_prediction_is_pure(learned: AnalyticLearner, images: Tensor) -> None:
+    before, kept = state(learned), images.clone()
+    assert torch.equal(learned.predict(images), learned.predict(images))
+    assert learned.predict(images[:0]).shape == (0,)
+    assert same_state(before, state(learned))
+    assert torch.equal(images, kept)

@@ -112,7 +112,8 @@ class RecursiveHead(GrowingState, AnalyticHead):
                 f"the recursion needs float64, but the head was cast to {self.inverse.dtype}; call head.double() "
                 "before any learning, or cast only the backbone"
             )
-        largest = float(torch.linalg.vector_norm(features, dim=1, dtype=torch.float64).max()) ** 2
+        norm = float(torch.linalg.vector_norm(features, dim=1, dtype=torch.float64).max())
+        largest = norm * norm
         if largest > self.gamma * LARGEST_RATIO:
             raise SingularMomentsError(
                 f"float64 cannot hold gamma = {self.gamma:g} beside features of squared norm {largest:.3g}; scale them "
