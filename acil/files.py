@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -20,11 +21,12 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-        _sync_folder(path.parent)
     except OSError as error:
         if path.parent.is_dir():
             temporary.unlink(missing_ok=True)
         raise ValueError(f"cannot write {path}: {error.strerror}; free space or choose another folder") from error
+    with suppress(OSError):  # the file is whole; some file systems cannot sync a folder
+        _sync_folder(path.parent)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -40,15 +40,18 @@ class AffineAugmentation(BatchAugmentation):
         self.degrees, self.scale, self.shift = degrees, scale, shift
 
     def augment(self, images: Tensor) -> Tensor:
-        """(n, C, H, W) to the same shape; what lies outside repeats the border."""
-        n = len(images)
+        """(n, C, H, W) in [0, 1], or uint8, to floating point of the same shape; the border repeats outside."""
+        if not images.is_floating_point():
+            images = images.to(torch.get_default_dtype()) / 255
+        n, _, height, width = images.shape
         angle = _uniform(n, math.radians(self.degrees))
         zoom = 1 + _uniform(n, self.scale)
         shift = 2 * torch.stack([_uniform(n, self.shift), _uniform(n, self.shift)], dim=1)  # the grid spans -1..1
         cos, sin = zoom * torch.cos(angle), zoom * torch.sin(angle)
-        turn = torch.stack([torch.stack([cos, -sin], dim=1), torch.stack([sin, cos], dim=1)], dim=1)
+        tall = height / width  # the grid's unit is half a side: without this, oblong images would shear
+        turn = torch.stack([torch.stack([cos, -sin * tall], dim=1), torch.stack([sin / tall, cos], dim=1)], dim=1)
         grid = F.affine_grid(torch.cat([turn, shift[:, :, None]], dim=2), list(images.shape), align_corners=False)
-        return F.grid_sample(images, grid.to(images.device), padding_mode="border", align_corners=False)
+        return F.grid_sample(images, grid.to(images), padding_mode="border", align_corners=False)
 
 
 class CropFlipAugmentation(BatchAugmentation):

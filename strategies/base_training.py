@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from avalanche.logging import BaseLogger
 from avalanche.training import Naive
+from avalanche.training.plugins import EvaluationPlugin
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from acil.checks import check_count, check_positive
 from acil.strategies.augmentation import augmentation_plugins
 from acil.strategies.schedule import LearningRateSchedule
 
@@ -46,6 +49,7 @@ def base_training(
     batch_size: int = 128,
     device: str | torch.device = "cpu",
     plugins: Sequence[Any] = (),
+    evaluator: EvaluationPlugin | None = None,
 ) -> Naive:
     """The Avalanche strategy that trains a backbone: cross-entropy, SGD with Nesterov momentum 0.9.
 
@@ -63,10 +67,16 @@ def base_training(
         batch_size: images per mini-batch.
         device: where to train.
         plugins: further Avalanche plugins.
+        evaluator: metrics and loggers; None for none.
 
     Raises:
-        ValueError: there is no such schedule or augmentation.
+        ValueError: there is no such schedule or augmentation, or a number is out of range.
     """
+    for name, count in (("outputs", outputs), ("epochs", epochs), ("batch_size", batch_size)):
+        check_count(count, name)
+    check_positive(learning_rate, "learning_rate")
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"label_smoothing must be from 0 to 1, got {label_smoothing!r}")
     network = ClassifierNetwork(backbone.requires_grad_(True), outputs)
     optimizer = torch.optim.SGD(
         network.parameters(), lr=learning_rate, momentum=0.9, nesterov=True, weight_decay=weight_decay
@@ -80,7 +90,8 @@ def base_training(
         eval_mb_size=batch_size,
         device=device,
         plugins=[*augmentation_plugins(augmentation), LearningRateSchedule(schedule), *plugins],
-        evaluator=None,
+        # A logger that ignores everything: without any, Avalanche warns.
+        evaluator=evaluator or EvaluationPlugin(loggers=[BaseLogger()]),
     )
 
 

@@ -16,6 +16,7 @@ from acil.backbones.checkpoint import load_checkpoint
 from acil.backbones.convnet import ConvNet
 from acil.backbones.identity import Identity
 from acil.backbones.resnet import CifarResNet
+from acil.checks import check_count
 
 __all__ = ["available", "create_backbone"]
 
@@ -44,11 +45,14 @@ def create_backbone(name: str, *, channels: int = 3, checkpoint: str | Path | No
         a module with ``num_features`` and ``spec``.
 
     Raises:
-        ValueError: there is no such backbone, or the checkpoint does not fit it; says what would.
+        ValueError: there is no such backbone, or channels or checkpoint do not fit it; says what would.
     """
+    check_count(channels, "channels")
     if name.startswith("torchvision:"):
         from acil.backbones.torchvision_networks import TorchvisionNetwork
 
+        if channels not in (1, 3):
+            raise ValueError(f"{name} takes grey or colour images, got channels={channels}; choose 1 or 3")
         backbone: nn.Module = TorchvisionNetwork(name.removeprefix("torchvision:"))
     elif name in _NETWORKS:
         backbone = _NETWORKS[name](channels)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 # What training code puts before the names of a network's tensors.
 PREFIXES = ("module.", "backbone.", "model.", "network.")
+# Under what name training code files the state dict, beside the epoch and the optimizer.
+WRAPPERS = ("state_dict", "model")
 
 
 def load_checkpoint(backbone: nn.Module, path: Path) -> None:
@@ -48,19 +48,21 @@ def load_checkpoint(backbone: nn.Module, path: Path) -> None:
 def _read(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise ValueError(f"there is no checkpoint {path}")
+    content: object
     try:
         if path.suffix == ".safetensors":
             content = safetensors.torch.load_file(path)
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, SafetensorError, ValueError) as error:
+    except Exception as error:  # damaged bytes make the readers raise anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{path} cannot be read as a state dict: {reason}") from error
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
+    for wrapper in WRAPPERS:
+        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
+            content = content[wrapper]
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds a {type(content).__name__}; save model.state_dict() instead")
-    return {name: tensor for name, tensor in content.items() if isinstance(tensor, Tensor)}
+    return {str(name): tensor for name, tensor in content.items() if isinstance(tensor, Tensor)}
 
 
 def _bare(name: str) -> str:

@@ -39,7 +39,8 @@ class ImageInput(nn.Module):
             raise ValueError(
                 f"the backbone expects images of shape (n, {self.channels}, H, W), got {tuple(images.shape)}"
             )
+        values = images.to(self.mean.dtype)
         if not images.is_floating_point():
-            images = images.to(self.mean.dtype) / 255
-        images = (images - self.mean) / self.std
-        return images.expand(-1, self.channels, -1, -1)
+            values = values / 255
+        normalised = (values - self.mean) / self.std
+        return normalised.expand(-1, self.channels, -1, -1)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import difflib
 
+import torch
 import torchvision
 from torch import Tensor, nn
 
 from acil.backbones.images import IMAGENET_MEAN, IMAGENET_STD, ImageInput
 
-# Networks with auxiliary outputs build their heads only on request.
-WITHOUT_AUXILIARY = {"aux_logits": False, "init_weights": False}
+# The Inception family has auxiliary outputs unless told otherwise, warns where its initialisation is left open, and
+# was published for inputs in [-1, 1], which `transform_input` makes of those that ImageNet's mean and std give.
+INCEPTION = {"aux_logits": False, "init_weights": False, "transform_input": True}
 
 
 class TorchvisionNetwork(nn.Module):
@@ -29,14 +31,29 @@ class TorchvisionNetwork(nn.Module):
         if network not in names:
             near = difflib.get_close_matches(network, names, n=3) or names[:3]
             raise ValueError(f"torchvision has no classification network {network!r}; near to it: {', '.join(near)}")
-        options = WITHOUT_AUXILIARY if network in ("googlenet", "inception_v3") else {}
+        options = INCEPTION if network in ("googlenet", "inception_v3") else {}
+        self.name = network
         self.images = ImageInput(3, IMAGENET_MEAN, IMAGENET_STD)
         self.network = torchvision.models.get_model(network, weights=None, **options)
         self.num_features = _remove_last_layer(self.network, network)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(n, 3, H, W) or grey (n, 1, H, W) in [0, 1], or uint8, to (n, num_features)."""
-        features: Tensor = self.network(self.images(images))
+        """(n, 3, H, W) or grey (n, 1, H, W) in [0, 1], or uint8, to (n, num_features).
+
+        Raises:
+            ValueError: the network does not take images of this size.
+        """
+        values = self.images(images)
+        try:
+            features: Tensor = self.network(values)
+        except torch.cuda.OutOfMemoryError:
+            raise
+        except (AssertionError, RuntimeError) as error:  # what torchvision says of sizes is for developers
+            height, width = images.shape[2:]
+            raise ValueError(
+                f"torchvision's {self.name} fails on images of {height}x{width} ({error}); "
+                "resize them, for most networks to 224x224, or choose another network"
+            ) from error
         return features
 
 
