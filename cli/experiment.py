@@ -13,7 +13,7 @@ import torch
 from rich.progress import Progress
 
 from acil import AnalyticLearner, RandomBuffer
-from acil.backbones import create_backbone
+from acil.backbones import Backbone, create_backbone
 from acil.cli.console import progress
 from acil.cli.results import RunFolder
 from acil.cli.settings import RunSettings
@@ -72,7 +72,7 @@ class Experiment:
         name = "identity" if self.source.is_features else settings.backbone
         backbone = create_backbone(name, channels=self.source.shape[0], checkpoint=settings.checkpoint)
         head = HEADS[settings.head](settings.buffer_size, settings.gamma)
-        buffer = RandomBuffer(int(backbone.num_features), settings.buffer_size, settings.seed)
+        buffer = RandomBuffer(backbone.num_features, settings.buffer_size, settings.seed)
         learner = AnalyticLearner(backbone, buffer, head, class_names=self.source.class_names)
         return learner.to(settings.device)
 
@@ -134,6 +134,7 @@ def _resumed_or_new_learner(experiment: Experiment, folder: RunFolder, bar: Prog
 
 def _train_backbone(experiment: Experiment, folder: RunFolder, learner: AnalyticLearner, bar: Progress) -> None:
     settings = experiment.settings
+    assert isinstance(learner.backbone, Backbone)  # as create_backbone made it
     base = experiment.benchmark.train_stream[0]
     task = bar.add_task("base training", total=settings.epochs)
     training = base_training(

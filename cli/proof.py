@@ -70,8 +70,8 @@ def _learn_shuffled(joint: AnalyticLearner, settings: RunSettings, phases: int) 
             joint.device,
             lambda images: bar.update(task, advance=images),
         )
-        for rows, targets in zip(features.split(JOINT_BATCH_SIZE), labels.split(JOINT_BATCH_SIZE), strict=True):
-            joint.learn_features(rows, targets)
+        for places in torch.split(torch.arange(len(labels)), JOINT_BATCH_SIZE):
+            joint.learn_features(features[places], labels[places])
     return len(indices)
 
 

@@ -120,7 +120,7 @@ Examples:
     help="Go on with an interrupted run, with its own settings.",
 )
 @click.pass_context
-def run(context: click.Context, output: Path | None, resume: Path | None, **options: object) -> None:
+def run(context: click.Context, /, output: Path | None, resume: Path | None, **options: object) -> None:
     """Learn a data set class by class, in phases, and keep none of it.
 
     The base phase trains the backbone; every later phase is one pass that solves the classifier in closed form.

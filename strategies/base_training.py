@@ -12,6 +12,7 @@ from avalanche.training.plugins import EvaluationPlugin
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from acil.backbones import Backbone
 from acil.checks import check_count, check_positive
 from acil.strategies.augmentation import augmentation_plugins
 from acil.strategies.schedule import LearningRateSchedule
@@ -25,10 +26,10 @@ class ClassifierNetwork(nn.Module):
         outputs: number of logits, the largest label plus one.
     """
 
-    def __init__(self, backbone: nn.Module, outputs: int) -> None:
+    def __init__(self, backbone: Backbone, outputs: int) -> None:
         super().__init__()
         self.backbone = backbone
-        self.classifier = nn.Linear(int(backbone.num_features), outputs)  # type: ignore[arg-type]
+        self.classifier = nn.Linear(backbone.num_features, outputs)
 
     def forward(self, images: Tensor) -> Tensor:
         """(n, C, H, W) to logits (n, outputs)."""
@@ -37,7 +38,7 @@ class ClassifierNetwork(nn.Module):
 
 
 def base_training(
-    backbone: nn.Module,
+    backbone: Backbone,
     outputs: int,
     *,
     epochs: int,
@@ -77,7 +78,8 @@ def base_training(
     check_positive(learning_rate, "learning_rate")
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"label_smoothing must be from 0 to 1, got {label_smoothing!r}")
-    network = ClassifierNetwork(backbone.requires_grad_(True), outputs)
+    backbone.requires_grad_(True)
+    network = ClassifierNetwork(backbone, outputs)
     optimizer = torch.optim.SGD(
         network.parameters(), lr=learning_rate, momentum=0.9, nesterov=True, weight_decay=weight_decay
     )

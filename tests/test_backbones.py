@@ -10,6 +10,8 @@ from torch import nn
 from acil.backbones import available, create_backbone
 from acil.backbones.images import IMAGENET_MEAN, IMAGENET_STD, ImageInput
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 OURS = ["convnet", "resnet20", "resnet32"]
 TORCHVISION = ["torchvision:resnet18", "torchvision:mobilenet_v3_small", "torchvision:googlenet"]
 
@@ -25,6 +27,28 @@ def test_images_become_features_and_the_spec_rebuilds(name: str, channels: int) 
     again = create_backbone(**backbone.spec).eval()
     again.load_state_dict(backbone.state_dict())
     assert torch.equal(again(images), features)
+
+
+@pytest.mark.parametrize("name", ["efficientnet_b0", "vit_b_16", "densenet121", "convnext_tiny", "inception_v3"])
+def test_the_last_layer_is_found_in_every_family(name: str) -> None:
+    with torch.device("meta"):  # shapes without arithmetic
+        backbone = create_backbone(f"torchvision:{name}").eval()
+        assert backbone(torch.rand(2, 3, 224, 224)).shape == (2, backbone.num_features)
+        assert len(list(backbone.modules())) > 100  # and nothing but it is gone
+
+
+@pytest.mark.parametrize("name", ["vit_b_16", "maxvit_t", "inception_v3"])
+def test_an_image_size_that_a_network_does_not_take_is_named(name: str) -> None:
+    with torch.device("meta"):
+        backbone = create_backbone(f"torchvision:{name}").eval()
+        with pytest.raises(ValueError, match=f"{name} fails on images of 32x48"):
+            backbone(torch.rand(2, 3, 32, 48))
+
+
+@pytest.mark.parametrize(("name", "channels"), [("convnet", 0), ("resnet20", -1), ("torchvision:resnet18", 4)])
+def test_channels_that_no_image_has_are_refused(name: str, channels: int) -> None:
+    with pytest.raises(ValueError, match=f"got (channels=)?{channels}"):
+        create_backbone(name, channels=channels)
 
 
 def test_the_identity_passes_features_through() -> None:
@@ -48,6 +72,7 @@ def test_input_is_normalised_inside() -> None:
     ]
     assert torch.equal(layer(grey), layer(grey.float() / 255))
     torch.testing.assert_close(layer(grey), expected)
+    assert torch.equal(layer(grey.double() / 255), layer(grey.float() / 255))
     with pytest.raises(ValueError, match=r"\(n, 3, H, W\)"):
         layer(torch.rand(2, 2, 4, 4))
 
@@ -83,12 +108,20 @@ def test_a_checkpoint_loads_whatever_its_prefix_and_classifier(prefix: str, suff
     assert torch.equal(loaded(images), network.eval()(images))
 
 
-def test_torchvisions_own_files_fit_its_networks(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("resnet18", {}),
+        # As torchvision builds it for its published weights.
+        ("googlenet", {"aux_logits": True, "init_weights": False, "transform_input": True}),
+    ],
+)
+def test_torchvisions_own_files_fit_its_networks(name: str, options: dict[str, bool], tmp_path: Path) -> None:
     import torchvision
 
-    network = torchvision.models.resnet18(weights=None)
-    torch.save(network.state_dict(), tmp_path / "resnet18.pth")
-    loaded = create_backbone("torchvision:resnet18", checkpoint=tmp_path / "resnet18.pth").eval()
+    network = torchvision.models.get_model(name, weights=None, **options)
+    torch.save({"model": network.state_dict(), "epoch": 90}, tmp_path / "trained.pth")  # as its training script does
+    loaded = create_backbone(f"torchvision:{name}", checkpoint=tmp_path / "trained.pth").eval()
     network.fc = nn.Identity()
     images = torch.rand(1, 3, 32, 32)
     assert torch.equal(loaded(images), network.eval()(ImageInput(3, IMAGENET_MEAN, IMAGENET_STD)(images)))
@@ -98,12 +131,14 @@ def test_a_checkpoint_that_does_not_fit_names_what_is_wrong(tmp_path: Path) -> N
     torch.save(create_backbone("resnet20").state_dict(), tmp_path / "other.pt")
     torch.save(nn.Linear(2, 2), tmp_path / "pickled.pt")  # would run code when loaded
     torch.save([1, 2], tmp_path / "list.pt")
+    torch.save({0: torch.zeros(2)}, tmp_path / "nameless.pt")
     (tmp_path / "broken.pt").write_bytes(b"not a checkpoint")
     (tmp_path / "broken.safetensors").write_bytes(b"not a checkpoint")
     for name, told in {
         "other.pt": "tensors are missing",
         "pickled.pt": "state dict",
         "list.pt": "holds a list",
+        "nameless.pt": "tensors are missing",
         "broken.pt": "cannot be read",
         "broken.safetensors": "cannot be read",
         "missing.pt": "no checkpoint",

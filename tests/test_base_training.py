@@ -1,6 +1,8 @@
 """Base training learns, follows its schedule, augments, and survives a kill to the bit."""
 
+import io
 import random
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,10 @@ import numpy as np
 import pytest
 import torch
 from avalanche.core import BaseSGDPlugin
+from avalanche.evaluation.metrics import accuracy_metrics
+from avalanche.logging import BaseLogger
 from avalanche.training import Naive
+from avalanche.training.plugins import EvaluationPlugin
 from torch import Tensor
 
 from acil.backbones import create_backbone
@@ -20,30 +25,36 @@ from acil.strategies.progress import EpochProgress
 
 OUTPUTS = 4
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 @pytest.fixture(scope="module")
 def experience() -> Any:
     """Four classes of 12x12 images, each bright in its own quarter."""
     generator = torch.Generator().manual_seed(0)
-    targets = torch.arange(160) % OUTPUTS
-    images = torch.randint(0, 100, (160, 1, 12, 12), generator=generator, dtype=torch.uint8)
+    targets = torch.arange(80) % OUTPUTS
+    images = torch.randint(0, 100, (80, 1, 12, 12), generator=generator, dtype=torch.uint8)
     for index, label in enumerate(targets.tolist()):
         images[index, 0, 6 * (label // 2) :, 6 * (label % 2) :][:6, :6] += 120
     data = LabelledTensors(images, targets)
     return class_incremental(data, data, phases=0).train_stream[0]
 
 
-def trainer(epochs: int = 4, plugins: tuple[BaseSGDPlugin, ...] = (), **options: Any) -> Naive:
+def trainer(epochs: int = 4, plugins: tuple[BaseSGDPlugin, ...] = (), outputs: int = OUTPUTS, **options: Any) -> Naive:
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002
     torch.manual_seed(0)
     backbone = create_backbone("resnet20", channels=1)
     options = {"learning_rate": 0.05, "augmentation": "affine", **options}
-    return base_training(backbone, OUTPUTS, epochs=epochs, batch_size=32, plugins=plugins, **options)
+    return base_training(backbone, outputs, epochs=epochs, plugins=plugins, **{"batch_size": 16, **options})
 
 
 def weights(training: Naive) -> list[Tensor]:
     return [tensor.clone() for tensor in training.model.state_dict().values()]
+
+
+def same(some: list[Tensor], others: list[Tensor]) -> bool:
+    return all(torch.equal(one, other) for one, other in zip(some, others, strict=True))
 
 
 class Rates(BaseSGDPlugin):
@@ -85,10 +96,33 @@ def test_the_rate_follows_the_schedule_over_all_epochs(schedule: str, experience
     assert (recorded.rates[0] < 0.005) == (schedule == "one-cycle")
 
 
+def test_it_says_and_warns_nothing(experience: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        trainer(epochs=1).train(experience, eval_streams=[])
+    assert not warned
+    assert capsys.readouterr() == ("", "")
+
+
+def test_metrics_are_those_of_the_evaluator_that_is_given(experience: Any) -> None:
+    evaluator = EvaluationPlugin(accuracy_metrics(epoch=True), loggers=[BaseLogger()])
+    metrics = trainer(epochs=1, evaluator=evaluator).train(experience, eval_streams=[])
+    assert any(name.startswith("Top1_Acc_Epoch") for name in metrics)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(experience: Any) -> list[Tensor]:
+    """Weights after four epochs that nothing disturbed."""
+    torch.set_num_threads(1)  # module fixtures come before `one_thread`
+    training = trainer()
+    training.train(experience, eval_streams=[])
+    return weights(training)
+
+
 @pytest.mark.parametrize("cut", [0, 1, 3])
-def test_an_interrupted_training_ends_with_the_same_bits(cut: int, experience: Any, tmp_path: Path) -> None:
-    undisturbed = trainer()
-    undisturbed.train(experience, eval_streams=[])
+def test_an_interrupted_training_ends_with_the_same_bits(
+    cut: int, experience: Any, undisturbed: list[Tensor], tmp_path: Path
+) -> None:
     file = tmp_path / "training.pt"
     with pytest.raises(KeyboardInterrupt):
         trainer(plugins=(PowerCut(cut), EpochCheckpoint(file))).train(experience, eval_streams=[])
@@ -96,9 +130,25 @@ def test_an_interrupted_training_ends_with_the_same_bits(cut: int, experience: A
     done: list[float] = []
     resumed = trainer(plugins=(EpochProgress(done.append), EpochCheckpoint(file)))
     resumed.train(experience, eval_streams=[])
-    assert all(torch.equal(one, other) for one, other in zip(weights(undisturbed), weights(resumed), strict=True))
+    assert same(weights(resumed), undisturbed)
     assert done[0] == pytest.approx(cut + 0.2)
     assert done[-1] == pytest.approx(4)
+    assert resumed.train_epochs == 4
+
+
+def test_a_resumed_training_may_be_interrupted_and_called_again(
+    experience: Any, undisturbed: list[Tensor], tmp_path: Path
+) -> None:
+    file = tmp_path / "training.pt"
+    with pytest.raises(KeyboardInterrupt):
+        trainer(plugins=(PowerCut(2), EpochCheckpoint(file))).train(experience, eval_streams=[])
+    cut = PowerCut(1)
+    resumed = trainer(plugins=(cut, EpochCheckpoint(file)))
+    with pytest.raises(KeyboardInterrupt):
+        resumed.train(experience, eval_streams=[])
+    cut.epoch = -1
+    resumed.train(experience, eval_streams=[])
+    assert same(weights(resumed), undisturbed)
     assert resumed.train_epochs == 4
 
 
@@ -108,17 +158,60 @@ def test_a_finished_training_trains_no_more(experience: Any, tmp_path: Path) -> 
     first.train(experience, eval_streams=[])
     again = trainer(plugins=(EpochCheckpoint(file),))
     again.train(experience, eval_streams=[])
-    assert all(torch.equal(one, other) for one, other in zip(weights(first), weights(again), strict=True))
+    assert same(weights(first), weights(again))
 
 
-def test_a_file_of_another_training_or_a_damaged_one_is_named(experience: Any, tmp_path: Path) -> None:
-    file = tmp_path / "training.pt"
+@pytest.fixture(scope="module")
+def file_of_one_epoch(experience: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("run") / "training.pt"
     trainer(epochs=1, plugins=(EpochCheckpoint(file),)).train(experience, eval_streams=[])
-    with pytest.raises(ValueError, match=r"training\.pt is of a training with other settings"):
-        trainer(epochs=2, plugins=(EpochCheckpoint(file),)).train(experience, eval_streams=[])
-    file.write_bytes(file.read_bytes()[:1000])
-    with pytest.raises(ValueError, match=r"training\.pt is damaged"):
-        trainer(epochs=1, plugins=(EpochCheckpoint(file),)).train(experience, eval_streams=[])
+    return file
+
+
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        ({"epochs": 2}, "epochs: 1 instead of 2"),
+        ({"batch_size": 20}, "iterations: 5 instead of 4"),
+        ({"learning_rate": 0.01}, "lr: 0.05 instead of 0.01"),
+        ({"schedule": "cosine"}, "schedules: .*OneCycle.* instead of .*Cosine"),
+        ({"outputs": 5}, r"shape of classifier.weight: \[4, 64\] instead of \[5, 64\]"),
+    ],
+)
+def test_a_file_of_another_training_is_named_and_nothing_is_restored(
+    option: dict[str, Any], told: str, experience: Any, file_of_one_epoch: Path
+) -> None:
+    training = trainer(**{"epochs": 1, "plugins": (EpochCheckpoint(file_of_one_epoch),), **option})
+    before = weights(training)
+    random_state = torch.get_rng_state()
+    with pytest.raises(ValueError, match=rf"training\.pt is of a training with other settings \({told}"):
+        training.train(experience, eval_streams=[])
+    assert same(weights(training), before)
+    assert torch.equal(torch.get_rng_state(), random_state)
+
+
+def test_a_file_is_of_one_experience(experience: Any, tmp_path: Path) -> None:
+    training = trainer(epochs=1, plugins=(EpochCheckpoint(tmp_path / "training.pt"),))
+    training.train(experience, eval_streams=[])
+    with pytest.raises(ValueError, match="experience: 0 instead of 1"):
+        training.train(experience, eval_streams=[])
+
+
+def test_a_damaged_file_is_named_and_left_alone(experience: Any, file_of_one_epoch: Path, tmp_path: Path) -> None:
+    file = tmp_path / "training.pt"
+    whole = file_of_one_epoch.read_bytes()
+    other = io.BytesIO()
+    torch.save({"state_dict": {}}, other)
+    for content, told in (
+        (whole[:1000], "damaged"),
+        (whole[:-1], "damaged"),
+        (b"", "damaged"),
+        (other.getvalue(), "no checkpoint"),
+    ):
+        file.write_bytes(content)
+        with pytest.raises(ValueError, match=rf"training\.pt is {told}"):
+            trainer(epochs=1, plugins=(EpochCheckpoint(file),)).train(experience, eval_streams=[])
+        assert file.read_bytes() == content
 
 
 @pytest.mark.parametrize("plugin", [AffineAugmentation(), CropFlipAugmentation()])
@@ -133,6 +226,34 @@ def test_augmentation_keeps_shape_and_range_and_follows_the_seed(plugin: Any) ->
     assert 0 <= one.min() <= one.max() <= 1
     assert not torch.equal(one, images)
     assert torch.equal(images, kept)
+    alike = plugin.augment(images[:1].expand(16, -1, -1, -1))
+    assert len(alike.flatten(1).unique(dim=0)) > 4  # each sample has parameters of its own
+
+
+def test_augmentation_is_for_training_only(experience: Any) -> None:
+    seen: list[int] = []
+    training = trainer(epochs=1)
+    augmentation = next(plugin for plugin in training.plugins if isinstance(plugin, AffineAugmentation))
+    augmentation.augment = lambda images: (seen.append(len(images)), images)[1]
+    training.train(experience, eval_streams=[])
+    assert sum(seen) == 80
+    training.eval(experience)
+    assert sum(seen) == 80
+
+
+def test_bytes_are_augmented_like_floats() -> None:
+    images = torch.randint(0, 256, (8, 1, 9, 9), dtype=torch.uint8)
+    torch.manual_seed(1)
+    expected = AffineAugmentation().augment(images / 255)
+    torch.manual_seed(1)
+    assert torch.equal(AffineAugmentation().augment(images), expected)
+
+
+def test_oblong_images_turn_without_shear() -> None:
+    rows, columns = torch.meshgrid(torch.arange(16) - 7.5, torch.arange(32) - 15.5, indexing="ij")
+    disc = torch.exp(-(rows**2 + columns**2) / 12).expand(8, 1, 16, 32)
+    torch.manual_seed(0)
+    torch.testing.assert_close(AffineAugmentation(180, 0, 0).augment(disc), disc, atol=0.05, rtol=0)
 
 
 def test_no_motion_is_the_same_image() -> None:
@@ -147,3 +268,12 @@ def test_unknown_names_are_answered_by_what_exists() -> None:
         augmentation_plugins("mixup")
     with pytest.raises(ValueError, match="one-cycle, cosine"):
         base_training(create_backbone("resnet20"), 2, epochs=1, schedule="steps")
+
+
+@pytest.mark.parametrize(
+    "option",
+    [{"outputs": 0}, {"epochs": 0}, {"batch_size": -1}, {"learning_rate": float("nan")}, {"label_smoothing": 1.5}],
+)
+def test_numbers_out_of_range_are_named(option: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(option))} must be .*, got"):
+        trainer(**option)

@@ -1,8 +1,4 @@
-"""Networks that turn images into features, by name.
-
-A backbone maps images (n, C, H, W), in [0, 1] or uint8, to features (n, ``num_features``) float32. Its ``spec`` is what
-``create_backbone`` needs to build it again.
-"""
+"""Networks that turn images into features, by name."""
 
 from __future__ import annotations
 
@@ -10,17 +6,16 @@ import difflib
 from collections.abc import Callable
 from pathlib import Path
 
-from torch import nn
-
+from acil.backbones.backbone import Backbone
 from acil.backbones.checkpoint import load_checkpoint
 from acil.backbones.convnet import ConvNet
 from acil.backbones.identity import Identity
 from acil.backbones.resnet import CifarResNet
 from acil.checks import check_count
 
-__all__ = ["available", "create_backbone"]
+__all__ = ["Backbone", "available", "create_backbone"]
 
-_NETWORKS: dict[str, Callable[[int], nn.Module]] = {
+_NETWORKS: dict[str, Callable[[int], Backbone]] = {
     "convnet": ConvNet,
     "identity": Identity,
     "resnet20": lambda channels: CifarResNet(channels, depth=20),
@@ -33,7 +28,7 @@ def available() -> list[str]:
     return [*_NETWORKS, "torchvision:NAME"]
 
 
-def create_backbone(name: str, *, channels: int = 3, checkpoint: str | Path | None = None) -> nn.Module:
+def create_backbone(name: str, *, channels: int = 3, checkpoint: str | Path | None = None) -> Backbone:
     """Build a backbone, with random weights or those of a checkpoint.
 
     Args:
@@ -42,7 +37,7 @@ def create_backbone(name: str, *, channels: int = 3, checkpoint: str | Path | No
         checkpoint: a state dict, written by ``torch.save`` or safetensors; a classifier in it is ignored.
 
     Returns:
-        a module with ``num_features`` and ``spec``.
+        the network, without a classifier.
 
     Raises:
         ValueError: there is no such backbone, or channels or checkpoint do not fit it; says what would.
@@ -53,14 +48,14 @@ def create_backbone(name: str, *, channels: int = 3, checkpoint: str | Path | No
 
         if channels not in (1, 3):
             raise ValueError(f"{name} takes grey or colour images, got channels={channels}; choose 1 or 3")
-        backbone: nn.Module = TorchvisionNetwork(name.removeprefix("torchvision:"))
+        backbone: Backbone = TorchvisionNetwork(name.removeprefix("torchvision:"))
     elif name in _NETWORKS:
         backbone = _NETWORKS[name](channels)
     else:
         near = difflib.get_close_matches(name, _NETWORKS, n=1)
         hint = f"did you mean {near[0]}? " if near else ""
         raise ValueError(f"there is no backbone {name!r}; {hint}There are: {', '.join(available())}")
-    backbone.spec = {"name": name, "channels": channels}  # type: ignore[assignment]
+    backbone.spec = {"name": name, "channels": channels}
     if checkpoint is not None:
         load_checkpoint(backbone, Path(checkpoint))
     return backbone

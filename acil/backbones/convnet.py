@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from acil.backbones.backbone import Backbone
 from acil.backbones.images import ImageInput
 
 
-class ConvNet(nn.Module):
+class ConvNet(Backbone):
     """Five convolutions with batch normalisation, then global average pooling: 0.3 M parameters, 160 features.
 
     Args:

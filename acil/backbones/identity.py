@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
+
+from acil.backbones.backbone import Backbone
 
 
-class Identity(nn.Module):
+class Identity(Backbone):
     """Passes (n, f) features through.
 
     Args:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from acil.backbones.backbone import Backbone
 from acil.backbones.images import ImageInput
 
 
-class CifarResNet(nn.Module):
+class CifarResNet(Backbone):
     """Three stages of 16, 32 and 64 channels with parameter-free shortcuts, then global average pooling: 64 features.
 
     Args:

@@ -8,6 +8,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from acil.backbones.backbone import Backbone
 from acil.backbones.images import IMAGENET_MEAN, IMAGENET_STD, ImageInput
 
 # The Inception family has auxiliary outputs unless told otherwise, warns where its initialisation is left open, and
@@ -15,7 +16,7 @@ from acil.backbones.images import IMAGENET_MEAN, IMAGENET_STD, ImageInput
 INCEPTION = {"aux_logits": False, "init_weights": False, "transform_input": True}
 
 
-class TorchvisionNetwork(nn.Module):
+class TorchvisionNetwork(Backbone):
     """A torchvision network that ends in features.
 
     Args:

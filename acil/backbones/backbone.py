@@ -1,0 +1,19 @@
+"""What a network needs to be a backbone of ours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+
+class Backbone(nn.Module):
+    """Maps images (n, C, H, W), in [0, 1] or uint8, to features (n, ``num_features``) float32.
+
+    Attributes:
+        num_features: width of a feature.
+        spec: what ``create_backbone`` needs to build it again.
+    """
+
+    num_features: int
+    spec: dict[str, Any]
