@@ -44,14 +44,17 @@ class Experiment:
         Raises:
             ValueError: the data cannot be had, or its classes do not divide into the phases.
         """
-        source = load_data(
-            settings.data,
-            seed=settings.seed,
-            image_size=settings.image_size,
-            classes=settings.classes,
-            train_per_class=settings.train_per_class,
-            test_per_class=settings.test_per_class,
-        )
+        with progress() as bar:
+            task = bar.add_task("data", total=1)
+            source = load_data(
+                settings.data,
+                seed=settings.seed,
+                image_size=settings.image_size,
+                classes=settings.classes,
+                train_per_class=settings.train_per_class,
+                test_per_class=settings.test_per_class,
+            )
+            bar.update(task, completed=1)
         benchmark = class_incremental(
             source.train, source.test, settings.phases, settings.base_classes, settings.seed, settings.uneven
         )
@@ -77,22 +80,20 @@ class Experiment:
         return learner.to(settings.device)
 
 
-def run_experiment(settings: RunSettings, folder: RunFolder) -> None:
+def run_experiment(experiment: Experiment, folder: RunFolder) -> None:
     """Run all phases that ``folder`` does not hold yet, and write its tables and pictures.
 
     Raises:
-        ValueError: the settings do not fit the data, or a file is damaged; what was learned stays on disk.
+        ValueError: a file is damaged or cannot be written; what was learned stays on disk.
     """
+    settings = experiment.settings
     started = time.perf_counter()
     seed_everything(settings.seed)
+    samples = len(experiment.source.train)
+    folder.append("started", **environment(settings), phases=experiment.phases, samples=samples)
     with progress() as bar:
-        experiment = Experiment.prepare(settings)
-        folder.append(
-            "started", **environment(settings), phases=experiment.phases, samples=len(experiment.source.train)
-        )
         learner = _resumed_or_new_learner(experiment, folder, bar)
-        strategy = ACIL(model=learner, device=settings.device, evaluator=None)
-        _learn_phases(experiment, folder, strategy, bar)
+        _learn_phases(experiment, folder, learner, bar)
     folder.append("finished", seconds=time.perf_counter() - started)
     folder.write_views()
     (folder.path / BASE_TRAINING_FILE).unlink(missing_ok=True)
@@ -159,15 +160,18 @@ def _train_backbone(experiment: Experiment, folder: RunFolder, learner: Analytic
     folder.append("base_training", epochs=settings.epochs, seconds=time.perf_counter() - started, accuracy=accuracy)
 
 
-def _learn_phases(experiment: Experiment, folder: RunFolder, strategy: ACIL, bar: Progress) -> None:
+def _learn_phases(experiment: Experiment, folder: RunFolder, learner: AnalyticLearner, bar: Progress) -> None:
     learned = phases_learned(folder.path / MODEL_FILE)
     recorded = len(folder.phases())
     task = bar.add_task("phases", total=experiment.phases, completed=recorded)
-    for phase in range(recorded, experiment.phases):
-        if phase >= learned:
-            _learn_phase(experiment, folder, strategy, phase)
-        _record_phase(experiment, folder, strategy, phase)
-        bar.update(task, advance=1)
+    within_phase = EpochProgress(lambda share: bar.update(task, completed=recorded + share))
+    strategy = ACIL(model=learner, device=experiment.settings.device, evaluator=None, plugins=[within_phase])
+    while recorded < experiment.phases:
+        if recorded >= learned:
+            _learn_phase(experiment, folder, strategy, recorded)
+        _record_phase(experiment, folder, strategy, recorded)
+        recorded += 1
+        bar.update(task, completed=recorded)
 
 
 def phases_learned(model: Path) -> int:

@@ -130,19 +130,22 @@ def run(context: click.Context, /, output: Path | None, resume: Path | None, **o
         _refuse_other_options(context)
     silence_third_parties()
     from acil.cli.console import stdout
-    from acil.cli.experiment import run_experiment
+    from acil.cli.experiment import Experiment, run_experiment
     from acil.cli.results import RunFolder
     from acil.cli.tables import summary_view
 
     if resume is not None:
         folder = RunFolder.open(resume)
+        experiment = Experiment.prepare(RunSettings.from_config(folder.config))
         folder.append("resumed")
     else:
         settings = RunSettings(**{**options, "device": _device(str(options["device"]))})  # type: ignore[arg-type]
+        experiment = Experiment.prepare(settings)
+        experiment.new_learner()  # so that a bad backbone or checkpoint is refused before there is a folder
         command = shlex.join(["acil", *sys.argv[1:]])
         folder = RunFolder.create(output or _default_output(settings), settings.as_config(), command)
     try:
-        run_experiment(RunSettings.from_config(folder.config), folder)
+        run_experiment(experiment, folder)
     except KeyboardInterrupt:
         click.echo(f"interrupted; go on with: acil run --resume {folder.path}", err=True)
         context.exit(130)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -106,3 +107,11 @@ def assert_equals_joint(learner: AnalyticLearner, *datasets: Patches) -> None:
 def samples(datasets: Sequence[Patches]) -> tuple[Tensor, Tensor]:
     images = torch.cat([dataset.images for dataset in datasets])
     return images, torch.tensor([label for dataset in datasets for label in dataset.targets])
+
+
+@pytest.fixture(autouse=True)
+def closed_figures() -> Iterator[None]:
+    """Avalanche draws confusion matrices and leaves the figures open."""
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
