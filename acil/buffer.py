@@ -13,6 +13,8 @@ from acil.checks import check_count, check_finite
 CALIBRATION_VALUES = 4_000_000
 # Clipping one value in ten thousand buys a finer step for all others.
 CALIBRATION_QUANTILE = 0.9999
+# Rows rounded at a time: few enough to stay in the processor's cache from one operation to the next.
+CACHED_ROWS = 128
 
 
 class RandomBuffer(nn.Module):
@@ -105,12 +107,17 @@ class Quantizer(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """(n, d) floating point to (n, d) int8."""
         features, step = self._comparable(features)
-        return (features / step).round_().clamp_(-self.levels, self.levels).to(torch.int8)
+        parts = [
+            (part / step).round_().clamp_(-self.levels, self.levels).to(torch.int8)
+            for part in torch.split(features, CACHED_ROWS)
+        ]
+        return torch.cat(parts)
 
     def count_clipped(self, features: Tensor) -> None:
         """Add these learned values to the count behind ``clipped_share``."""
         features, step = self._comparable(features)
-        self.clipped += torch.count_nonzero(features.abs() > step * (self.levels + 0.5))
+        for part in torch.split(features, CACHED_ROWS):
+            self.clipped += torch.count_nonzero(part.abs() > step * (self.levels + 0.5))
         self.quantized += features.numel()
 
     def _comparable(self, features: Tensor) -> tuple[Tensor, Tensor]:

@@ -59,6 +59,15 @@ def test_blocks_and_chunks_meet_without_a_seam(monkeypatch: pytest.MonkeyPatch) 
     assert torch.equal(total.triu(), gram(integers(333, 45)))
 
 
+@given(n=st.integers(1, 200), d=st.integers(1, 40), classes=st.integers(1, 9), seed=st.integers(0, 9))
+@settings(max_examples=30, deadline=None)
+def test_class_sums_are_exact(n: int, d: int, classes: int, seed: int) -> None:
+    rows = integers(n, d, seed)
+    positions = torch.randint(0, classes, (n,), generator=torch.Generator().manual_seed(seed))
+    expected = torch.zeros(classes, d, dtype=torch.int64).index_add_(0, positions, rows.long())
+    assert torch.equal(integer_product.class_sums(rows, positions, classes), expected)
+
+
 def test_the_float32_kernel_is_exact_whatever_the_precision_setting() -> None:
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("medium")

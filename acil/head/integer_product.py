@@ -44,6 +44,25 @@ def add_gram(total: Tensor, rows: Tensor) -> None:
             total[start:stop, start:] += multiply(transposed[start:stop], chunk[:, start:])
 
 
+def class_sums(rows: Tensor, positions: Tensor, classes: int) -> Tensor:
+    """Sums of the rows of each class, as an exact product with one-hot rows: several times faster than indexing.
+
+    Args:
+        rows: (n, d) int8 with values in -127..127.
+        positions: (n,) int64 in 0..classes-1, the class of each row.
+        classes: number of classes.
+
+    Returns:
+        (classes, d) int64.
+    """
+    multiply = exact_kernel(rows.device)
+    total = rows.new_zeros(classes, rows.shape[1], dtype=torch.int64)
+    columns = torch.arange(classes, device=rows.device)[:, None]
+    for chunk, places in zip(torch.split(rows, MAX_ROWS_INT32), torch.split(positions, MAX_ROWS_INT32), strict=True):
+        total += multiply((places == columns).to(torch.int8), chunk)
+    return total
+
+
 @cache
 def exact_kernel(device: torch.device) -> Kernel:
     """The faster of the kernels that prove exact on this device."""

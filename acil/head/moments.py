@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from acil.checks import check_count, check_labels
 from acil.errors import NotLearnedError
 from acil.head.growing import GrowingState
-from acil.head.integer_product import add_gram
+from acil.head.integer_product import add_gram, class_sums
 
 
 class FeatureMoments(GrowingState, nn.Module):
@@ -71,12 +71,9 @@ class FeatureMoments(GrowingState, nn.Module):
         if not len(rows):
             return
         present, positions = torch.unique(labels.to(rows.device), return_inverse=True)
-        sums = torch.zeros(len(present), self.dim, dtype=torch.int32, device=rows.device)
-        if len(rows) * 127 >= 2**31:
-            sums = sums.long()
-        sums.index_add_(0, positions, rows.to(sums.dtype))
+        sums = class_sums(rows, positions, len(present))
         places = self._places_of(present.long())
-        self.cross_correlation = self.cross_correlation.index_add(0, places, sums.long())
+        self.cross_correlation = self.cross_correlation.index_add(0, places, sums)
         self.counts = self.counts.index_add(0, places, torch.bincount(positions, minlength=len(present)))
         add_gram(self.autocorrelation, rows)
         self.version += 1
