@@ -11,32 +11,51 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from acil.buffer import Quantizer, RandomBuffer
-    from acil.errors import ModelFileError
-    from acil.head import AnalyticHead, ExactHead, RecursiveHead
+    from acil.buffer import Buffer, FourierBuffer, GaussianKernelBuffer, LinearBuffer, RandomBuffer
+    from acil.errors import IllConditionedWarning, ModelFileError, NotLearnedError, SingularMomentsError
+    from acil.head import AnalyticHead, DualStreamHead, ExactHead, Quantizer, RecursiveHead
     from acil.learner import AnalyticLearner
+    from acil.methods import create_learner
 
 __version__ = "0.1.0"
-
-__all__ = [
-    "AnalyticHead",
-    "AnalyticLearner",
-    "ExactHead",
-    "ModelFileError",
-    "Quantizer",
-    "RandomBuffer",
-    "RecursiveHead",
-]
 
 _MODULE_OF = {
     "AnalyticHead": "acil.head",
     "AnalyticLearner": "acil.learner",
+    "Buffer": "acil.buffer",
+    "DualStreamHead": "acil.head",
     "ExactHead": "acil.head",
+    "FourierBuffer": "acil.buffer",
+    "GaussianKernelBuffer": "acil.buffer",
+    "IllConditionedWarning": "acil.errors",
+    "LinearBuffer": "acil.buffer",
     "ModelFileError": "acil.errors",
-    "Quantizer": "acil.buffer",
+    "NotLearnedError": "acil.errors",
+    "Quantizer": "acil.head",
     "RandomBuffer": "acil.buffer",
     "RecursiveHead": "acil.head",
+    "SingularMomentsError": "acil.errors",
+    "create_learner": "acil.methods",
 }
+
+__all__ = [
+    "AnalyticHead",
+    "AnalyticLearner",
+    "Buffer",
+    "DualStreamHead",
+    "ExactHead",
+    "FourierBuffer",
+    "GaussianKernelBuffer",
+    "IllConditionedWarning",
+    "LinearBuffer",
+    "ModelFileError",
+    "NotLearnedError",
+    "Quantizer",
+    "RandomBuffer",
+    "RecursiveHead",
+    "SingularMomentsError",
+    "create_learner",
+]
 
 # In a source checkout the subpackages lie beside this folder (see pyproject.toml), not inside it. Without this
 # line, Python started from the checkout's root would find this folder and miss them.

@@ -1,4 +1,4 @@
-"""Errors that a caller may want to catch. Every one of them is a ``ValueError``."""
+"""Errors that a caller may want to catch, every one of them a ``ValueError``, and warnings."""
 
 
 class ModelFileError(ValueError):
@@ -11,3 +11,7 @@ class NotLearnedError(ValueError):
 
 class SingularMomentsError(ValueError):
     """The regularised moments are numerically singular; a larger gamma solves it."""
+
+
+class IllConditionedWarning(UserWarning):
+    """A solve lost so many digits that a larger gamma is advisable."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from pathlib import Path
@@ -11,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from acil.backbones import create_backbone
-from acil.buffer import RandomBuffer
+from acil.buffer import Buffer, create_buffer
 from acil.checks import check_count, check_features, check_images, check_labels
 from acil.errors import ModelFileError, NotLearnedError
 from acil.extract import Progress, constant_batches, extract_features, scaled
-from acil.head import HEADS, AnalyticHead, ExactHead
+from acil.head import AnalyticHead, ExactHead, create_head
 from acil.serialize import fingerprint, load_tensors, save_tensors
 
 # Rows whose moments are one product: more rows spread the cost of adding it up.
@@ -36,6 +37,7 @@ class AnalyticLearner(nn.Module):
         head: the classifier over d expanded features.
         class_names: a name for each label from 0 on; may be empty.
         batch_size: constant batch size of feature extraction; part of what makes features reproducible.
+        image_shape: (C, H, W) of the images that the backbone was trained on, for those who feed it later.
 
     Example:
         >>> backbone = nn.Flatten()
@@ -51,11 +53,12 @@ class AnalyticLearner(nn.Module):
     def __init__(
         self,
         backbone: nn.Module,
-        buffer: RandomBuffer,
+        buffer: Buffer,
         head: AnalyticHead,
         *,
         class_names: tuple[str, ...] = (),
         batch_size: int = 128,
+        image_shape: tuple[int, ...] | None = None,
     ) -> None:
         super().__init__()
         check_count(batch_size, "batch_size")
@@ -66,6 +69,7 @@ class AnalyticLearner(nn.Module):
         self.head = head
         self.class_names = tuple(class_names)
         self.batch_size = batch_size
+        self.image_shape = image_shape
         self.freeze()
 
     @property
@@ -76,7 +80,12 @@ class AnalyticLearner(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the learner computes."""
-        return self.buffer.projection.device
+        return self.head.classes.device
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether the frozen path is fixed; the first features learned fix it otherwise."""
+        return self.buffer.is_calibrated and self.head.is_calibrated
 
     def freeze(self) -> None:
         """Fix the backbone: no gradients, eval mode. Call it after training the backbone elsewhere."""
@@ -136,13 +145,29 @@ class AnalyticLearner(nn.Module):
 
     @torch.no_grad()
     def learn_features(self, features: Tensor, labels: Tensor) -> None:
-        """Learn backbone features (n, f) that ``extract`` gave; see ``learn``."""
+        """Learn backbone features (n, f) that ``extract`` gave, as one phase; see ``learn``."""
         self._check_samples(features, labels)
-        if not self.head.is_calibrated and len(features):
+        if len(features):
+            if not self.is_calibrated:
+                self.calibrate(features)
+            self.head.learn_phase(self._expanded(features, labels))
+
+    @torch.no_grad()
+    def calibrate(self, features: Tensor) -> None:
+        """Fix what the frozen path takes from typical backbone features (n, f): statistics, centres, scale.
+
+        ``learn`` does so with the first images it gets. Learners that are to be merged need equal ones: calibrate
+        one and take ``fresh`` copies of it.
+
+        Raises:
+            ValueError: shapes, dtypes or values differ, or there are no rows; nothing has changed then.
+        """
+        self._check_samples(features, torch.zeros(len(features), dtype=torch.int64))
+        if not self.buffer.is_calibrated:
+            self.buffer.calibrate(features.to(self.device))
+        if not self.head.is_calibrated:
             spread = features[:: -(-len(features) // LEARNING_ROWS)]
             self.head.calibrate(self._expand(spread))
-        for rows, targets in self._expanded(features, labels):
-            self.head.learn(rows, targets)
 
     def forget(self, images: Tensor, labels: Tensor) -> None:
         """Unlearn images: the digest is then that of never having learned them.
@@ -168,8 +193,7 @@ class AnalyticLearner(nn.Module):
         if len(features) and not len(self.classes):
             raise NotLearnedError("nothing was learned yet, so there is nothing to forget")
         forgotten = head.fresh()
-        for rows, targets in self._expanded(features, labels):
-            forgotten.learn(rows, targets)
+        forgotten.learn_phase(self._expanded(features, labels))
         head.subtract(forgotten)
 
     def merge(self, other: AnalyticLearner) -> None:
@@ -179,11 +203,14 @@ class AnalyticLearner(nn.Module):
             ValueError: backbone, buffer layer, scale or gamma differ; nothing has changed then.
         """
         head = self._exact_head("merge")
-        if self.fingerprint() != other.fingerprint():
+        others, theirs = other._exact_head("merge"), other.fingerprints()
+        different = [part for part, value in self.fingerprints().items() if value != theirs[part]]
+        if different:
             raise ValueError(
-                "learners merge only with equal backbone, buffer layer and scale; start both from learner.fresh()"
+                f"learners merge only with equal backbone, buffer layer and scale; the {' and the '.join(different)} "
+                "differ here; start both from learner.fresh()"
             )
-        head.merge(other._exact_head("merge"))
+        head.merge(others)
 
     def fresh(self) -> AnalyticLearner:
         """A learner with a copy of the same frozen path, calibration included, that has learned nothing.
@@ -196,7 +223,18 @@ class AnalyticLearner(nn.Module):
             self.head.fresh(),
             class_names=self.class_names,
             batch_size=self.batch_size,
+            image_shape=self.image_shape,
         )
+
+    @torch.no_grad()
+    def leverage(self, images: Tensor) -> Tensor:
+        """How unlike everything learned each (n, C, H, W) image is: (n,) float64; see ``ExactHead.leverage``.
+
+        Raises:
+            ValueError: nothing was learned yet, the head has no leverage, or the images are not finite.
+        """
+        head = self._exact_head("give a leverage")
+        return head.leverage(self._expand(self.extract(images)))
 
     def digest(self) -> str:
         """SHA-256 of everything learned; see ``FeatureMoments.digest``.
@@ -208,11 +246,18 @@ class AnalyticLearner(nn.Module):
 
     def fingerprint(self) -> str:
         """SHA-256 of the frozen path from image to quantised feature: backbone, buffer layer, scale."""
-        frozen = {f"backbone.{name}": tensor for name, tensor in self.backbone.state_dict().items()}
-        frozen |= {f"buffer.{name}": tensor for name, tensor in self.buffer.state_dict().items()}
+        return hashlib.sha256("".join(self.fingerprints().values()).encode()).hexdigest()
+
+    def fingerprints(self) -> dict[str, str]:
+        """SHA-256 of each part of the frozen path: ``backbone``, ``buffer layer`` and ``scale``."""
+        parts = {
+            "backbone": fingerprint(self.backbone.state_dict()),
+            "buffer layer": fingerprint(self.buffer.state_dict(), self.buffer.name),
+        }
         if isinstance(self.head, ExactHead):
-            frozen["scale"] = self.head.quantizer.scale
-        return fingerprint(frozen)
+            quantizer = self.head.quantizer
+            parts["scale"] = fingerprint({"scale": quantizer.scale}, str(quantizer.bits))
+        return parts
 
     def save(self, path: str | Path, notes: Mapping[str, Any] | None = None) -> None:
         """Write the learner into one file, atomically.
@@ -227,17 +272,10 @@ class AnalyticLearner(nn.Module):
         exact = isinstance(self.head, ExactHead)
         metadata = {
             "backbone": getattr(self.backbone, "spec", None),
-            "buffer": {
-                "in_features": self.buffer.in_features,
-                "dim": self.buffer.dim,
-                "seed": self.buffer.seed,
-            },
-            "head": {
-                "type": "exact" if exact else "recursive",
-                "dim": self.head.dim,
-                "gamma": self.head.gamma,
-            },
+            "buffer": self.buffer.spec,
+            "head": self.head.spec,
             "batch_size": self.batch_size,
+            "image_shape": self.image_shape,
             "class_names": list(self.class_names),
             "classes": self.classes.tolist(),
             "counts": self.head.counts.tolist(),
@@ -276,13 +314,14 @@ class AnalyticLearner(nn.Module):
 
     @classmethod
     def _from_metadata(cls, metadata: Mapping[str, Any], backbone: nn.Module | None) -> AnalyticLearner:
-        head = metadata["head"]
+        shape = metadata["image_shape"]
         return cls(
             create_backbone(**metadata["backbone"]) if backbone is None else backbone,
-            RandomBuffer(**metadata["buffer"]),
-            HEADS[head["type"]](head["dim"], head["gamma"]),
+            create_buffer(**metadata["buffer"]),
+            create_head(**metadata["head"]),
             class_names=tuple(metadata["class_names"]),
             batch_size=metadata["batch_size"],
+            image_shape=None if shape is None else tuple(shape),
         )
 
     def _check_samples(self, features: Tensor, labels: Tensor) -> None:

@@ -20,9 +20,9 @@ FORMAT = "acil-model"
 FORMAT_VERSION = 1
 
 
-def fingerprint(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 of named tensors: names, dtypes, shapes and values."""
-    sha = hashlib.sha256()
+def fingerprint(tensors: Mapping[str, Tensor], kind: str = "") -> str:
+    """SHA-256 of named tensors: names, dtypes, shapes and values, and of what kind of thing they make up."""
+    sha = hashlib.sha256(kind.encode())
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())

@@ -12,12 +12,11 @@ import numpy
 import torch
 from rich.progress import Progress
 
-from acil import AnalyticLearner, RandomBuffer
+from acil import AnalyticLearner, ExactHead, create_learner
 from acil.backbones import Backbone, create_backbone
 from acil.cli.console import progress
 from acil.cli.results import RunFolder
 from acil.cli.settings import RunSettings
-from acil.head import HEADS
 from acil.scenarios import DataSource, class_incremental, load_data
 from acil.serialize import load_metadata
 from acil.strategies import ACIL
@@ -27,6 +26,9 @@ from acil.strategies.progress import EpochProgress
 
 MODEL_FILE = "model.safetensors"
 BASE_TRAINING_FILE = "base_training.pt"
+
+# The paper's ridge, for the head that cannot choose its own.
+DEFAULT_GAMMA = 0.1
 
 
 @dataclass
@@ -74,9 +76,18 @@ class Experiment:
         settings = self.settings
         name = "identity" if self.source.is_features else settings.backbone
         backbone = create_backbone(name, channels=self.source.shape[0], checkpoint=settings.checkpoint)
-        head = HEADS[settings.head](settings.buffer_size, settings.gamma)
-        buffer = RandomBuffer(backbone.num_features, settings.buffer_size, settings.seed)
-        learner = AnalyticLearner(backbone, buffer, head, class_names=self.source.class_names)
+        recursive = settings.head == "recursive"
+        learner = create_learner(
+            backbone,
+            method=settings.method,
+            buffer_size=settings.buffer_size,
+            gamma=settings.gamma or (DEFAULT_GAMMA if recursive else "auto"),
+            bits=settings.bits,
+            recursive=recursive,
+            seed=settings.seed,
+            class_names=self.source.class_names,
+            image_shape=None if self.source.is_features else self.source.shape,
+        )
         return learner.to(settings.device)
 
 
@@ -210,8 +221,10 @@ def _record_phase(experiment: Experiment, folder: RunFolder, strategy: ACIL, pha
 
 
 def _head_facts(learner: AnalyticLearner) -> dict[str, Any]:
-    from acil import ExactHead
-
     if not isinstance(learner.head, ExactHead):
-        return {"digest": None, "clipped_share": None}
-    return {"digest": learner.digest(), "clipped_share": learner.head.quantizer.clipped_share}
+        return {"gamma": learner.head.chosen_gamma, "digest": None, "clipped_share": None}
+    return {
+        "gamma": learner.head.chosen_gamma,
+        "digest": learner.digest(),
+        "clipped_share": learner.head.quantizer.clipped_share,
+    }

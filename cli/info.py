@@ -26,8 +26,10 @@ def _facts(metadata: dict[str, Any], size: int) -> dict[str, str]:
     return {
         "format": f"{metadata['format']} {metadata['format_version']}, content verified",
         "backbone": backbone["name"] if backbone else "your own module",
-        "buffer layer": f"{buffer['in_features']} to {buffer['dim']} features, seed {buffer['seed']}",
-        "head": f"{head['type']}, gamma {head['gamma']:g}",
+        "buffer layer": f"{buffer['name']}, {buffer['in_features']} to {buffer['dim']} features, seed {buffer['seed']}",
+        "head": ", ".join(
+            [head["name"], f"gamma {head['gamma']}", *([f"{head['bits']} bits"] if "bits" in head else [])]
+        ),
         "scale": "-" if metadata["scale"] is None else f"{metadata['scale']:.6g}",
         "classes": f"{len(metadata['classes'])}: {_names(metadata)}",
         "samples learned": str(sum(metadata["counts"])),

@@ -19,6 +19,7 @@ class PhaseRecord:
         samples: training samples of this phase.
         learning_seconds: time to learn the phase.
         evaluation_seconds: time to evaluate after it.
+        gamma: ridge of the weights after the phase.
         clipped_share: share of expanded features that the quantiser clipped; None without a quantiser.
         digest: of the moments after the phase; None where the head has none.
         correct: test samples classified right, by class.
@@ -30,6 +31,7 @@ class PhaseRecord:
     samples: int
     learning_seconds: float
     evaluation_seconds: float
+    gamma: float
     clipped_share: float | None
     digest: str | None
     correct: Mapping[int, int]
@@ -49,6 +51,7 @@ class PhaseRecord:
                 samples=int(event["samples"]),
                 learning_seconds=float(event["learning_seconds"]),
                 evaluation_seconds=float(event["evaluation_seconds"]),
+                gamma=float(event["gamma"]),
                 clipped_share=event["clipped_share"],
                 digest=event["digest"],
                 correct={int(label): int(count) for label, count in event["correct"].items()},

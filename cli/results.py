@@ -235,6 +235,7 @@ def _phase_rows(records: list[PhaseRecord]) -> list[dict[str, Any]]:
             "average_so_far": average,
             "learning_seconds": record.learning_seconds,
             "evaluation_seconds": record.evaluation_seconds,
+            "gamma": record.gamma,
             "clipped_share": record.clipped_share,
             "digest": record.digest,
         }

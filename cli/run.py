@@ -86,13 +86,32 @@ Examples:
     help="Label smoothing of base training.",
 )
 @click.option(
+    "--method",
+    type=click.Choice(["fourier", "acil", "gkeal", "ds-al"]),
+    default="fourier",
+    show_default=True,
+    help="Buffer layer and head; acil is the paper's.",
+)
+@click.option(
     "--buffer-size",
     type=click.IntRange(min=1),
     default=2048,
     show_default=True,
     help="Width of the buffer layer.",
 )
-@click.option("--gamma", type=click.FloatRange(min=0, min_open=True), default=0.1, show_default=True, help="Ridge.")
+@click.option(
+    "--gamma",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Ridge.  [default: chosen by cross-validation; 0.1 for the recursion]",
+)
+@click.option(
+    "--bits",
+    type=click.Choice(["8", "16"]),
+    default="8",
+    show_default=True,
+    callback=lambda context, parameter, value: int(value),
+    help="Bits of a quantised feature.",
+)
 @click.option(
     "--head",
     type=click.Choice(["exact", "recursive"]),

@@ -27,7 +27,9 @@ class RunSettings:
         schedule: "one-cycle" or "cosine".
         label_smoothing: of base training, in 0..1.
         buffer_size: width of the buffer layer.
-        gamma: ridge.
+        method: buffer layer and head, as ``acil.methods`` names them.
+        gamma: ridge; None for "auto" where the head can choose it.
+        bits: of a quantised feature, 8 or 16.
         head: "exact" or "recursive".
         seed: fixes class order, initial weights, augmentation and the random projection.
         device: where to compute.
@@ -47,8 +49,10 @@ class RunSettings:
     learning_rate: float
     schedule: str
     label_smoothing: float
+    method: str
     buffer_size: int
-    gamma: float
+    gamma: float | None
+    bits: int
     head: str
     seed: int
     device: str

@@ -37,6 +37,7 @@ def phase_event(phase: int, per_phase: int = 2, right: int = 7, tested: int = 10
         "learning_seconds": 0.5 + phase,
         "evaluation_seconds": 0.25,
         "samples": 40,
+        "gamma": 0.1,
         "clipped_share": 0.01,
         "digest": f"{phase:064x}",
         "correct": dict.fromkeys(labels, right - phase),
@@ -343,7 +344,7 @@ def test_metrics_agree_with_the_formulas(records: list[PhaseRecord]) -> None:
 
 
 def test_classes_without_test_samples_are_left_out() -> None:
-    record = PhaseRecord(0, (0, 1), 10, 1.0, 1.0, None, None, {}, {})
+    record = PhaseRecord(0, (0, 1), 10, 1.0, 1.0, 0.1, None, None, {}, {})
     assert record.accuracy == 0
     assert np.isnan(metrics.phase_matrix([record])[0][0])
     assert metrics.forgetting([record, PhaseRecord(1, (2,), 10, 1.0, 1.0, None, None, {2: 1}, {2: 2})]) is None

@@ -379,7 +379,7 @@ class TestExactHead(AnalyticHeadContract):
     def test_heads_of_other_scales_do_not_merge(self) -> None:
         one, other = (self.learned(*samples(20, 5, seed)) for seed in (0, 1))
         before = one.digest()
-        with pytest.raises(ValueError, match="equal scale and gamma"):
+        with pytest.raises(ValueError, match="equal scale, bits and gamma"):
             one.merge(other)
         with pytest.raises(ValueError, match="ExactHead"):
             one.merge(RecursiveHead(5))  # type: ignore[arg-type]

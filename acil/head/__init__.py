@@ -1,11 +1,30 @@
 """Linear classifiers in closed form."""
 
-from acil.head.base import AnalyticHead
+from typing import Any
+
+from acil.head.base import AnalyticHead, Gamma
+from acil.head.dual_stream import DualStreamHead
 from acil.head.exact import ExactHead
 from acil.head.moments import FeatureMoments
+from acil.head.quantizer import Quantizer
 from acil.head.recursive import RecursiveHead
 
 # By the name that files and the command line use.
-HEADS: dict[str, type[AnalyticHead]] = {"exact": ExactHead, "recursive": RecursiveHead}
+HEADS: dict[str, type[AnalyticHead]] = {head.name: head for head in (ExactHead, RecursiveHead, DualStreamHead)}
 
-__all__ = ["HEADS", "AnalyticHead", "ExactHead", "FeatureMoments", "RecursiveHead"]
+__all__ = [
+    "HEADS",
+    "AnalyticHead",
+    "DualStreamHead",
+    "ExactHead",
+    "FeatureMoments",
+    "Gamma",
+    "Quantizer",
+    "RecursiveHead",
+    "create_head",
+]
+
+
+def create_head(name: str, **spec: Any) -> AnalyticHead:
+    """Build the head that ``AnalyticHead.spec`` describes."""
+    return HEADS[name](**spec)

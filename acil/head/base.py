@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from acil.checks import check_count, check_features, check_labels, check_positive
+
+Gamma = float | Literal["auto"]
 
 
 class AnalyticHead(nn.Module, ABC):
@@ -18,15 +22,31 @@ class AnalyticHead(nn.Module, ABC):
 
     Args:
         dim: width d of an expanded feature.
-        gamma: ridge, above 0.
+        gamma: ridge, above 0; "auto" to let the moments choose it, where the head can.
+
+    Attributes:
+        name: what files and the command line call it.
     """
 
-    def __init__(self, dim: int, gamma: float) -> None:
+    name: ClassVar[str]
+
+    def __init__(self, dim: int, gamma: Gamma) -> None:
         super().__init__()
         check_count(dim, "dim")
-        check_positive(gamma, "gamma")
+        if gamma != "auto":
+            check_positive(gamma, "gamma")
         self.dim = dim
         self.gamma = gamma
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """What ``create_head`` needs to build it again; its state comes from the state dict."""
+        return {"name": self.name, "dim": self.dim, "gamma": self.gamma}
+
+    @property
+    @abstractmethod
+    def chosen_gamma(self) -> float:
+        """The ridge of the current weights: ``gamma``, or what "auto" came to."""
 
     @property
     @abstractmethod
@@ -54,6 +74,11 @@ class AnalyticHead(nn.Module, ABC):
         Raises:
             ValueError: shapes, dtypes or values differ; nothing has changed then.
         """
+
+    def learn_phase(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Learn what belongs to one phase, given as (features, labels) batches; see ``learn``."""
+        for features, labels in batches:
+            self.learn(features, labels)
 
     @abstractmethod
     def fresh(self) -> AnalyticHead:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from acil.buffer import Quantizer
 from acil.checks import check_features
 from acil.errors import NotLearnedError
-from acil.head.base import AnalyticHead
+from acil.head.base import AnalyticHead, Gamma
 from acil.head.moments import FeatureMoments
-from acil.head.ridge import solve_ridge
+from acil.head.quantizer import Quantizer
+from acil.head.ridge import RidgeSolution, choose_gamma, solve_ridge
+
+# Quantised rows gathered before they are multiplied: a longer product spreads the cost of adding it up.
+PRODUCT_ROWS = 16_384
 
 
 class ExactHead(AnalyticHead):
@@ -21,11 +27,13 @@ class ExactHead(AnalyticHead):
 
     Args:
         dim: width d of an expanded feature.
-        gamma: ridge, above 0, in the units of the features.
+        gamma: ridge, above 0, in the units of the features; "auto" takes the one of least generalised
+            cross-validation error at every solve, from the moments alone, at the price of several solves.
+        bits: 8, or 16 for features that need finer steps, at four times the cost of learning.
 
     Attributes:
         moments: the accumulated ``FeatureMoments``; the weights are derived from them.
-        quantizer: turns features into int8 rows; calibrated once, by ``calibrate`` or on the first features learned.
+        quantizer: turns features into integers; calibrated once, by ``calibrate`` or on the first features learned.
 
     Example:
         >>> head = ExactHead(dim=2, gamma=0.1)
@@ -40,11 +48,18 @@ class ExactHead(AnalyticHead):
         NeurIPS 2022.
     """
 
-    def __init__(self, dim: int, gamma: float = 0.1) -> None:
+    name = "exact"
+
+    def __init__(self, dim: int, gamma: Gamma = 0.1, bits: int = 8) -> None:
         super().__init__(dim, gamma)
         self.moments = FeatureMoments(dim)
-        self.quantizer = Quantizer()
-        self._solved: tuple[tuple[int, float, float], Tensor] | None = None
+        self.quantizer = Quantizer(bits)
+        self._solved: tuple[tuple[int, float, Gamma], RidgeSolution] | None = None
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """What ``create_head`` needs to build it again."""
+        return {**super().spec, "bits": self.quantizer.bits}
 
     @property
     def classes(self) -> Tensor:
@@ -58,15 +73,50 @@ class ExactHead(AnalyticHead):
 
     @property
     def weight(self) -> Tensor:
-        """(d, K) float64, solved once after a change of the moments and then kept."""
-        moments = self.moments
-        if not len(moments.classes):
-            return torch.zeros(self.dim, 0, dtype=torch.float64, device=moments.classes.device)
-        key = moments.version, float(self.quantizer.scale), self.gamma
-        if self._solved is None or self._solved[0] != key:
-            _, scale, gamma = key
-            self._solved = key, solve_ridge(moments.autocorrelation, moments.cross_correlation, scale, gamma)
-        return self._solved[1].to(moments.classes.device)
+        """(d, K) float64, solved once after a change of the moments and then kept.
+
+        Raises:
+            SingularMomentsError: gamma is too small for float64 beside the moments.
+
+        Warns:
+            IllConditionedWarning: gamma is so small that the weights lose digits.
+        """
+        if not len(self.classes):
+            return torch.zeros(self.dim, 0, dtype=torch.float64, device=self.classes.device)
+        return self._solution().weight
+
+    @property
+    def chosen_gamma(self) -> float:
+        """The ridge of the current weights: ``gamma``, or what "auto" came to.
+
+        Raises:
+            ValueError: gamma is "auto" and nothing was learned yet to choose it by.
+        """
+        if self.gamma != "auto":
+            return self.gamma
+        if not len(self.classes):
+            raise ValueError("gamma='auto' is chosen by what was learned, and nothing was; call learn first")
+        return self._solution().gamma
+
+    def leverage(self, features: Tensor) -> Tensor:
+        """How unlike everything learned each row is: ``phi (phi^T phi + gamma I)^-1 phi^T``.
+
+        Large for directions that were never seen, so it tells foreign images from known ones. It comes from the
+        factor that the weights were solved with.
+
+        Args:
+            features: (n, d) floating point.
+
+        Returns:
+            (n,) float64, 0 or more.
+
+        Raises:
+            ValueError: nothing was learned yet, or the features are not finite rows of width d.
+        """
+        if not len(self.classes):
+            raise ValueError("nothing was learned yet; call learn first")
+        check_features(features, self.dim)
+        return self._solution().leverage(features)
 
     @property
     def is_calibrated(self) -> bool:
@@ -85,16 +135,27 @@ class ExactHead(AnalyticHead):
     def learn(self, features: Tensor, labels: Tensor) -> None:
         """Add samples to the moments; see ``AnalyticHead.learn``."""
         self._check_samples(features, labels)
-        if not len(features):
-            return
-        if not self.is_calibrated:
-            self.calibrate(features)
-        self.moments.add(self.quantizer(features), labels)
-        self.quantizer.count_clipped(features)
+        if len(features):
+            self.moments.add(self._quantized(features), labels)
+
+    def learn_phase(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Add the samples of all batches to the moments, in as few products as memory allows."""
+        rows: list[Tensor] = []
+        labels: list[Tensor] = []
+        for features, targets in batches:
+            self._check_samples(features, targets)
+            rows.append(self._quantized(features))
+            labels.append(targets)
+            if sum(map(len, rows)) >= PRODUCT_ROWS:
+                self.moments.add(torch.cat(rows), torch.cat(labels))
+                rows.clear()
+                labels.clear()
+        if rows:
+            self.moments.add(torch.cat(rows), torch.cat(labels))
 
     def fresh(self) -> ExactHead:
         """A head with the same gamma and scale that has learned nothing; the two can be merged."""
-        head = ExactHead(self.dim, self.gamma).to(self.moments.classes.device)
+        head = ExactHead(self.dim, self.gamma, self.quantizer.bits).to(self.moments.classes.device)
         head.quantizer.scale.copy_(self.quantizer.scale)
         return head
 
@@ -123,7 +184,7 @@ class ExactHead(AnalyticHead):
 
         Raises:
             NotLearnedError: ``other`` learned what this head did not; nothing has changed then.
-            ValueError: widths, scales or gammas differ; nothing has changed then.
+            ValueError: widths, scales, bits or gammas differ; nothing has changed then.
         """
         self._check_compatible(other)
         self.moments.subtract(other.moments)
@@ -134,7 +195,7 @@ class ExactHead(AnalyticHead):
         """Add everything that ``other`` learned; it is left as it is.
 
         Raises:
-            ValueError: widths, scales or gammas differ; nothing has changed then.
+            ValueError: widths, scales, bits or gammas differ; nothing has changed then.
         """
         self._check_compatible(other)
         self.moments.merge(other.moments)
@@ -145,12 +206,31 @@ class ExactHead(AnalyticHead):
         """SHA-256 of the moments: equal for equal samples, whatever their order and partition."""
         return self.moments.digest()
 
+    def _quantized(self, features: Tensor) -> Tensor:
+        if not self.is_calibrated:
+            self.calibrate(features)
+        self.quantizer.count_clipped(features)
+        rows: Tensor = self.quantizer(features)
+        return rows
+
+    def _solution(self) -> RidgeSolution:
+        moments, scale = self.moments, float(self.quantizer.scale)
+        key = moments.version, scale, self.gamma
+        if self._solved is None or self._solved[0] != key or self._solved[1].weight.device != moments.classes.device:
+            self._solved = None  # its factor would be a second large matrix beside the new one
+            gamma = choose_gamma(moments, scale) if self.gamma == "auto" else self.gamma
+            self._solved = key, solve_ridge(moments, scale, gamma)
+        return self._solved[1]
+
     def _check_compatible(self, other: ExactHead) -> None:
         if not isinstance(other, ExactHead):
             raise ValueError(f"only an ExactHead merges exactly, got {type(other).__name__}")
-        if not torch.equal(self.quantizer.scale.cpu(), other.quantizer.scale.cpu()) or self.gamma != other.gamma:
+        here, there = self._frozen(), other._frozen()
+        if here != there:
             raise ValueError(
-                f"heads merge only with equal scale and gamma; here scale {float(self.quantizer.scale):g} and gamma "
-                f"{self.gamma:g}, there {float(other.quantizer.scale):g} and {other.gamma:g}; start the "
-                "others from head.fresh()"
+                f"heads merge only with equal scale, bits and gamma; here {here}, there {there}; "
+                "start the others from head.fresh()"
             )
+
+    def _frozen(self) -> tuple[float, int, Gamma]:
+        return float(self.quantizer.scale), self.quantizer.bits, self.gamma

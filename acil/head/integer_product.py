@@ -1,10 +1,11 @@
-"""Exact products of int8 matrices, by the fastest kernel that is exact on this machine.
+"""Exact products of integer matrices, by the fastest int8 kernel that is exact on this machine.
 
 Two kernels can be exact: int8 x int8 -> int32 (``torch._int_mm``), and float32 on few enough rows that every
 partial sum is an integer below 2^24. Some processors saturate int8 products, some lack a fast int8 kernel, and
-reduced-precision modes (TF32, bfloat16) break the float32 one. So both are tried on a random product,
-once per process and device, and the faster of those that are exact is used. Either way the result is the same
-integers.
+reduced-precision modes (TF32, bfloat16) break the float32 one. So both are tried on a random product, once per process
+and device, and the faster of those that are exact is used. Either way the result is the same integers.
+
+Rows of 16 bits are split into two balanced digits in base 255, each of which is a row of int8.
 """
 
 from __future__ import annotations
@@ -27,40 +28,84 @@ MAX_ROWS_FLOAT32 = 1_040
 # Widths of the blocks on and above the diagonal; wide enough for the kernel to run at full speed.
 BLOCK_WIDTH = 1_024
 
+# Two digits in -127..127 hold every integer up to 127 * 255 + 127.
+BASE = 255
+
 
 def add_gram(total: Tensor, rows: Tensor) -> None:
     """Add the upper triangle of ``rows^T rows`` to ``total``, in place and exactly.
 
     Args:
         total: (d, d) int64. Blocks strictly below the diagonal are neither read nor written.
-        rows: (n, d) int8 with values in -127..127.
+        rows: (n, d) int8 with values in -127..127, or int16 with values in -32512..32512.
     """
-    multiply = exact_kernel(rows.device)
-    width = rows.shape[1]
-    for chunk in torch.split(rows, MAX_ROWS_INT32):
-        transposed = chunk.t().contiguous()  # (d, n)
-        for start in range(0, width, BLOCK_WIDTH):
-            stop = min(start + BLOCK_WIDTH, width)
-            total[start:stop, start:] += multiply(transposed[start:stop], chunk[:, start:])
+    if rows.dtype == torch.int8:
+        _add_upper_product(total, rows, rows)
+        return
+    high, low = _digits(rows)
+    _add_upper_product(total, high, high, BASE * BASE)
+    _add_upper_product(total, low, low)
+    _add_upper_product(total, high, low, BASE)
+    _add_upper_product(total, low, high, BASE)
+
+
+def add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """Add ``left^T right`` to ``total``, in place and exactly.
+
+    Args:
+        total: (a, b) int64.
+        left: (n, a) int8 with values in -127..127, or int16 with values in -32512..32512.
+        right: (n, b), likewise.
+    """
+    multiply = exact_kernel(left.device)
+    for left_digit, left_weight in _weighted_digits(left):
+        for right_digit, right_weight in _weighted_digits(right):
+            parts = torch.split(left_digit, MAX_ROWS_INT32), torch.split(right_digit, MAX_ROWS_INT32)
+            for some_left, some_right in zip(*parts, strict=True):
+                total.add_(multiply(some_left.t().contiguous(), some_right), alpha=left_weight * right_weight)
 
 
 def class_sums(rows: Tensor, positions: Tensor, classes: int) -> Tensor:
     """Sums of the rows of each class, as an exact product with one-hot rows: several times faster than indexing.
 
     Args:
-        rows: (n, d) int8 with values in -127..127.
+        rows: (n, d) int8 with values in -127..127, or int16 with values in -32512..32512.
         positions: (n,) int64 in 0..classes-1, the class of each row.
         classes: number of classes.
 
     Returns:
         (classes, d) int64.
     """
-    multiply = exact_kernel(rows.device)
     total = rows.new_zeros(classes, rows.shape[1], dtype=torch.int64)
-    columns = torch.arange(classes, device=rows.device)[:, None]
-    for chunk, places in zip(torch.split(rows, MAX_ROWS_INT32), torch.split(positions, MAX_ROWS_INT32), strict=True):
-        total += multiply((places == columns).to(torch.int8), chunk)
+    one_hot = (positions[:, None] == torch.arange(classes, device=rows.device)).to(torch.int8)
+    add_product(total, one_hot, rows)
     return total
+
+
+def _add_upper_product(total: Tensor, left: Tensor, right: Tensor, weight: int = 1) -> None:
+    """Add the upper triangle of ``weight * left^T right`` for int8 rows; partial sums stay in int32 while they fit."""
+    multiply = exact_kernel(left.device)
+    width = left.shape[1]
+    parts = torch.split(left, MAX_ROWS_INT32), torch.split(right, MAX_ROWS_INT32)
+    for some_left, some_right in zip(*parts, strict=True):
+        transposed = some_left.t().contiguous()  # (d, n)
+        for start in range(0, width, BLOCK_WIDTH):
+            stop = min(start + BLOCK_WIDTH, width)
+            total[start:stop, start:].add_(multiply(transposed[start:stop], some_right[:, start:]), alpha=weight)
+
+
+def _weighted_digits(rows: Tensor) -> list[tuple[Tensor, int]]:
+    if rows.dtype == torch.int8:
+        return [(rows, 1)]
+    high, low = _digits(rows)
+    return [(high, BASE), (low, 1)]
+
+
+def _digits(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """int16 rows as ``255 high + low`` with both in -127..127."""
+    wide = rows.int()
+    high = torch.div(wide + (BASE - 1) // 2, BASE, rounding_mode="floor")
+    return high.to(torch.int8), (wide - BASE * high).to(torch.int8)
 
 
 @cache

@@ -10,7 +10,10 @@ from torch import Tensor, nn
 from acil.checks import check_count, check_labels
 from acil.errors import NotLearnedError
 from acil.head.growing import GrowingState
-from acil.head.integer_product import add_gram, class_sums
+from acil.head.integer_product import BASE, add_gram, class_sums
+
+# What the digits of an exact product can hold.
+LARGEST = {torch.int8: 127, torch.int16: 127 * BASE + 127}
 
 
 class FeatureMoments(GrowingState, nn.Module):
@@ -60,7 +63,7 @@ class FeatureMoments(GrowingState, nn.Module):
         """Add samples.
 
         Args:
-            rows: (n, d) int8, values in -127..127.
+            rows: (n, d) int8 with values in -127..127, or int16 with values in -32512..32512.
             labels: (n,) integers, 0 or more.
 
         Raises:
@@ -137,10 +140,13 @@ class FeatureMoments(GrowingState, nn.Module):
         return torch.searchsorted(self.classes, labels)
 
     def _check_rows(self, rows: Tensor) -> None:
-        if rows.dtype != torch.int8 or rows.ndim != 2 or rows.shape[1] != self.dim:
-            raise ValueError(f"rows must be int8 of shape (n, {self.dim}), got {rows.dtype} of {tuple(rows.shape)}")
-        if len(rows) and int(rows.min()) < -127:
-            raise ValueError("rows must lie in -127..127, got -128; quantise with acil.Quantizer")
+        if rows.dtype not in LARGEST or rows.ndim != 2 or rows.shape[1] != self.dim:
+            raise ValueError(
+                f"rows must be int8 or int16 of shape (n, {self.dim}), got {rows.dtype} of {tuple(rows.shape)}"
+            )
+        largest = LARGEST[rows.dtype]
+        if len(rows) and max(int(rows.max()), -int(rows.min())) > largest:
+            raise ValueError(f"{rows.dtype} rows must lie in -{largest}..{largest}; quantise with acil.Quantizer")
 
     def _check_width(self, other: FeatureMoments) -> None:
         if other.dim != self.dim:

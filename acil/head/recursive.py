@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from acil.errors import SingularMomentsError
-from acil.head.base import AnalyticHead
+from acil.head.base import AnalyticHead, Gamma
 from acil.head.growing import GrowingState
 
 # The (n, n) system costs n^2 d + n^3 beside the n d^2 of the update: larger batches are split.
@@ -36,13 +36,17 @@ class RecursiveHead(GrowingState, AnalyticHead):
         Zhuang et al., NeurIPS 2022, theorem 3.1; mixed old and new classes as in Zhuang et al., "GACL", NeurIPS 2024.
     """
 
+    name = "recursive"
+    gamma: float
     inverse: Tensor
     _weight: Tensor
     _classes: Tensor
     _counts: Tensor
     growing = ("_weight", "_classes", "_counts")
 
-    def __init__(self, dim: int, gamma: float = 0.1) -> None:
+    def __init__(self, dim: int, gamma: Gamma = 0.1) -> None:
+        if gamma == "auto":
+            raise ValueError("the recursion starts from gamma, so it cannot be chosen later; give a number")
         super().__init__(dim, gamma)
         self.register_buffer("inverse", torch.eye(dim, dtype=torch.float64) / gamma)
         self.register_buffer("_weight", torch.zeros(dim, 0, dtype=torch.float64))
@@ -58,6 +62,11 @@ class RecursiveHead(GrowingState, AnalyticHead):
     def counts(self) -> Tensor:
         """(K,) int64: samples learned of each class."""
         return self._counts
+
+    @property
+    def chosen_gamma(self) -> float:
+        """The ridge."""
+        return self.gamma
 
     @property
     def weight(self) -> Tensor:

@@ -1,4 +1,4 @@
-"""The fixed layers between backbone and head: random expansion and quantisation."""
+"""The last step of the frozen path: expanded features become integers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from acil.checks import check_count, check_finite
+from acil.checks import check_finite
 
 # Values looked at for the scale; a quantile of more gives the same step to three digits.
 CALIBRATION_VALUES = 4_000_000
@@ -15,45 +15,21 @@ CALIBRATION_VALUES = 4_000_000
 CALIBRATION_QUANTILE = 0.9999
 # Rows rounded at a time: few enough to stay in the processor's cache from one operation to the next.
 CACHED_ROWS = 128
-
-
-class RandomBuffer(nn.Module):
-    """The paper's buffer layer: ``phi = relu(f W_B)`` with a random matrix W_B that is never trained.
-
-    Args:
-        in_features: width of a feature.
-        dim: width d of an expanded feature.
-        seed: fixes W_B; entries are uniform within +-1/sqrt(in_features), as in the authors' code.
-
-    References:
-        Zhuang et al., NeurIPS 2022, eq. 4.
-    """
-
-    projection: Tensor
-
-    def __init__(self, in_features: int, dim: int, seed: int = 0) -> None:
-        super().__init__()
-        check_count(in_features, "in_features")
-        check_count(dim, "dim")
-        self.in_features = in_features
-        self.dim = dim
-        self.seed = seed
-        generator = torch.Generator().manual_seed(seed)
-        uniform = torch.rand(in_features, dim, generator=generator)
-        self.register_buffer("projection", (2 * uniform - 1) / in_features**0.5)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """(n, in_features) to (n, dim), both float32."""
-        return torch.relu_(features @ self.projection)
+# The largest integers: int8 without -128, and what two such digits in base 255 can hold.
+LEVELS = {8: 127, 16: 127 * 255 + 127}
 
 
 class Quantizer(nn.Module):
-    """Rounds expanded features to int8: ``z = clamp(round(phi / scale), -127, 127)``.
+    """Rounds expanded features to integers: ``z = clamp(round(phi / scale), -levels, levels)``.
 
     The scale is calibrated once, on features of the base phase, and saved with the model; were it to move, integer
     moments of different phases could not be added.
 
+    Args:
+        bits: 8 for int8 rows of 127 levels; 16 for int16 rows of 32,512, at four times the cost of learning.
+
     Attributes:
+        levels: the largest integer.
         scale: () float64, the step; 0 until calibrated.
         clipped: () int64, how many learned values lay beyond the largest step.
         quantized: () int64, how many values were learned in all.
@@ -62,12 +38,15 @@ class Quantizer(nn.Module):
     scale: Tensor
     clipped: Tensor
     quantized: Tensor
-    levels = 127
     # Steps that float32 holds, and whose squares float64 holds with room for sums.
     smallest, largest = 1e-37, 1e37
 
-    def __init__(self) -> None:
+    def __init__(self, bits: int = 8) -> None:
         super().__init__()
+        if bits not in LEVELS:
+            raise ValueError(f"bits must be 8 or 16, got {bits!r}")
+        self.bits = bits
+        self.levels = LEVELS[bits]
         self.register_buffer("scale", torch.zeros((), dtype=torch.float64))
         self.register_buffer("clipped", torch.zeros((), dtype=torch.int64))
         self.register_buffer("quantized", torch.zeros((), dtype=torch.int64))
@@ -105,10 +84,11 @@ class Quantizer(nn.Module):
 
     @torch.no_grad()
     def forward(self, features: Tensor) -> Tensor:
-        """(n, d) floating point to (n, d) int8."""
+        """(n, d) floating point to (n, d) int8, or int16 for 16 bits."""
         features, step = self._comparable(features)
+        integers = torch.int8 if self.bits == 8 else torch.int16
         parts = [
-            (part / step).round_().clamp_(-self.levels, self.levels).to(torch.int8)
+            (part / step).round_().clamp_(-self.levels, self.levels).to(integers)
             for part in torch.split(features, CACHED_ROWS)
         ]
         return torch.cat(parts)

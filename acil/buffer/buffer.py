@@ -1,0 +1,54 @@
+"""What every buffer layer offers."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from acil.checks import check_count
+
+
+class Buffer(nn.Module, ABC):
+    """A fixed expansion of features (n, ``in_features``) to expanded features (n, ``dim``); never trained.
+
+    Args:
+        in_features: width of a feature.
+        dim: width d of an expanded feature.
+        seed: fixes what is random in it.
+
+    Attributes:
+        name: what files and the command line call it.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, in_features: int, dim: int, seed: int = 0) -> None:
+        super().__init__()
+        check_count(in_features, "in_features")
+        check_count(dim, "dim")
+        self.in_features = in_features
+        self.dim = dim
+        self.seed = seed
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """What ``create_buffer`` needs to build it again; its state comes from the state dict."""
+        return {"name": self.name, "in_features": self.in_features, "dim": self.dim, "seed": self.seed}
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether the expansion is fixed already; some take statistics of the first features learned."""
+        return True
+
+    def calibrate(self, features: Tensor) -> None:
+        """Fix what follows from typical (n, in_features) features, once; by default nothing."""
+
+    @abstractmethod
+    def forward(self, features: Tensor) -> Tensor:
+        """(n, in_features) to (n, dim), both float32."""
+
+    def _generator(self) -> torch.Generator:
+        return torch.Generator().manual_seed(self.seed)

@@ -1,0 +1,73 @@
+"""Random Fourier features of standardised features."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from acil.buffer.buffer import Buffer
+from acil.checks import check_features
+
+# Features that hardly vary among the first ones learned carry noise alone; divided by less, they would shout.
+SMALLEST_DEVIATION = 1e-3
+
+
+class FourierBuffer(Buffer):
+    """``phi = cos(x W + b)`` for features x standardised by the mean and deviation of the first ones learned.
+
+    Inner products of such phi approximate a Gaussian kernel between standardised features, whose width grows with
+    the square root of their number; so neither the scale nor the offset of a backbone's features matters.
+
+    Args:
+        in_features: width of a feature.
+        dim: width d of an expanded feature.
+        seed: fixes W (normal entries of variance 1/in_features) and b (uniform in 0..2 pi).
+
+    Attributes:
+        mean: (in_features,) float32, subtracted from a feature; fixed by ``calibrate``.
+        deviation: (in_features,) float32, then divided by; zero until calibrated.
+
+    References:
+        Rahimi and Recht, "Random Features for Large-Scale Kernel Machines", NeurIPS 2007.
+    """
+
+    name = "fourier"
+    projection: Tensor
+    offset: Tensor
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, in_features: int, dim: int, seed: int = 0) -> None:
+        super().__init__(in_features, dim, seed)
+        generator = self._generator()
+        self.register_buffer("projection", torch.randn(in_features, dim, generator=generator) / in_features**0.5)
+        self.register_buffer("offset", 2 * math.pi * torch.rand(dim, generator=generator))
+        self.register_buffer("mean", torch.zeros(in_features))
+        self.register_buffer("deviation", torch.zeros(in_features))
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether mean and deviation are fixed."""
+        return bool(self.deviation.any())
+
+    def calibrate(self, features: Tensor) -> None:
+        """Fix mean and deviation to those of (n, in_features) features.
+
+        Raises:
+            ValueError: the features are no finite rows of this width, or there are none.
+        """
+        check_features(features, self.in_features)
+        if not len(features):
+            raise ValueError("calibration needs at least one feature row, got none")
+        values = features.double()
+        deviation = values.std(dim=0, correction=0)
+        typical = float(deviation.median()) or float(deviation.max()) or 1.0
+        self.mean.copy_(values.mean(dim=0))
+        self.deviation.copy_(deviation.clamp(min=SMALLEST_DEVIATION * typical))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(n, in_features) to (n, dim), both float32."""
+        standardised = (features - self.mean) / self.deviation
+        return torch.cos(standardised @ self.projection + self.offset)

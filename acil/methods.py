@@ -1,0 +1,85 @@
+"""The published methods by name: which buffer layer and which head make them up."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import nn
+
+from acil.backbones import Backbone
+from acil.buffer import Buffer, FourierBuffer, GaussianKernelBuffer, LinearBuffer, RandomBuffer
+from acil.head import AnalyticHead, DualStreamHead, ExactHead, Gamma, RecursiveHead
+from acil.learner import AnalyticLearner
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to expand features, and a way to classify what comes out."""
+
+    buffer: Callable[[int, int, int], Buffer]
+    head: Callable[[int, Gamma, int], AnalyticHead]
+
+
+METHODS = {
+    "acil": Method(RandomBuffer, ExactHead),
+    "fourier": Method(FourierBuffer, ExactHead),
+    "gkeal": Method(GaussianKernelBuffer, ExactHead),
+    "ds-al": Method(LinearBuffer, DualStreamHead),
+}
+
+
+def find_method(name: str) -> Method:
+    """The method of that name.
+
+    Raises:
+        ValueError: there is none; says which there are.
+    """
+    if name not in METHODS:
+        near = difflib.get_close_matches(name, METHODS, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise ValueError(f"there is no method {name!r}; {hint}There are: {', '.join(METHODS)}")
+    return METHODS[name]
+
+
+def create_learner(
+    backbone: nn.Module,
+    *,
+    method: str = "fourier",
+    buffer_size: int = 2048,
+    gamma: Gamma = "auto",
+    bits: int = 8,
+    recursive: bool = False,
+    seed: int = 0,
+    num_features: int | None = None,
+    class_names: tuple[str, ...] = (),
+    image_shape: tuple[int, ...] | None = None,
+) -> AnalyticLearner:
+    """A learner that has learned nothing yet.
+
+    Args:
+        backbone: maps images (n, C, H, W) to features (n, f).
+        method: "fourier", "acil" (the paper's), "gkeal" or "ds-al".
+        buffer_size: width d of the buffer layer.
+        gamma: ridge, above 0, or "auto".
+        bits: of a quantised feature, 8 or 16.
+        recursive: solve by the float64 recursion instead of integer moments; needs a number for gamma.
+        seed: fixes the random parts of the buffer layer.
+        num_features: f; may be left out for a backbone of ``create_backbone``.
+        class_names: a name for each label from 0 on; may be empty.
+        image_shape: (C, H, W) of the images, for those who feed the learner later.
+
+    Raises:
+        ValueError: a setting does not fit, or ``num_features`` is needed.
+    """
+    parts = find_method(method)
+    if num_features is None:
+        if not isinstance(backbone, Backbone):
+            raise ValueError("tell how many features your backbone gives: num_features=...")
+        num_features = backbone.num_features
+    buffer = parts.buffer(num_features, buffer_size, seed)
+    if recursive and parts.head is not ExactHead:
+        raise ValueError(f"{method} has a head of its own; leave the recursion out")
+    head = RecursiveHead(buffer_size, gamma) if recursive else parts.head(buffer_size, gamma, bits)
+    return AnalyticLearner(backbone, buffer, head, class_names=class_names, image_shape=image_shape)
