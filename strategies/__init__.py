@@ -1,5 +1,6 @@
 """The engine as Avalanche strategies, and base training for its backbones."""
 
 from acil.strategies.acil import ACIL
+from acil.strategies.variants import DSAL, GKEAL, FourierACIL
 
-__all__ = ["ACIL"]
+__all__ = ["ACIL", "DSAL", "GKEAL", "FourierACIL"]

@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from acil.evaluate import ClassCounts, count_correct
+from acil.head import Gamma
 from acil.learner import AnalyticLearner
+from acil.methods import create_learner
 from acil.strategies.refusals import (
     refuse_epochs,
     refuse_other_network,
@@ -64,6 +66,7 @@ class ACIL(SupervisedTemplate):  # type: ignore[misc]
         and new classes.
     """
 
+    method = "acil"  # what ``from_backbone`` builds
     model: AnalyticLearner
     dataloader: Iterable[MiniBatch]
     _stop_training: bool
@@ -100,6 +103,33 @@ class ACIL(SupervisedTemplate):  # type: ignore[misc]
         model.freeze()  # a base training that was prepared, but is not needed, may have thawed it
         self.base_training = base_training
         self._extracted: WeakKeyDictionary[Any, list[MiniBatch]] = WeakKeyDictionary()
+
+    @classmethod
+    def from_backbone(
+        cls,
+        backbone: nn.Module,
+        *,
+        buffer_size: int = 2048,
+        gamma: Gamma = "auto",
+        num_features: int | None = None,
+        **options: Any,
+    ) -> ACIL:
+        """The strategy with a new learner of its method.
+
+        Args:
+            backbone: maps images (n, C, H, W) to features (n, f).
+            buffer_size: width d of the buffer layer.
+            gamma: ridge, above 0, or "auto".
+            num_features: f; may be left out for a backbone of ``create_backbone``.
+            options: what the constructor takes beside ``model``.
+
+        Raises:
+            ValueError: a setting does not fit.
+        """
+        learner = create_learner(
+            backbone, method=cls.method, buffer_size=buffer_size, gamma=gamma, num_features=num_features
+        )
+        return cls(model=learner, **options)
 
     def evaluate(self, experiences: Any) -> ClassCounts:
         """Accuracy by class over the classes learned so far, from features that are extracted once.

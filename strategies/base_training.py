@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from acil.backbones import Backbone
 from acil.checks import check_count, check_positive
 from acil.strategies.augmentation import augmentation_plugins
+from acil.strategies.normalisation import NormalisationStatistics
 from acil.strategies.schedule import LearningRateSchedule
 
 
@@ -91,7 +92,12 @@ def base_training(
         train_epochs=epochs,
         eval_mb_size=batch_size,
         device=device,
-        plugins=[*augmentation_plugins(augmentation), LearningRateSchedule(schedule), *plugins],
+        plugins=[
+            *augmentation_plugins(augmentation),
+            LearningRateSchedule(schedule),
+            NormalisationStatistics(),
+            *plugins,
+        ],
         # A logger that ignores everything: without any, Avalanche warns.
         evaluator=evaluator or EvaluationPlugin(loggers=[BaseLogger()]),
     )

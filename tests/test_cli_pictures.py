@@ -30,7 +30,7 @@ def stream(phases: int, low: float = 0.7, base: int = 4) -> list[PhaseRecord]:
         level = 1 - (1 - low) * (phase + 1) / phases
         correct = {label: round(50 * level * numbers.uniform(0.9, 1)) for label in labels}
         own = tuple(labels[-2:]) if phase else tuple(labels)
-        records.append(PhaseRecord(phase, own, 100, 1.0, 0.1, 0.0, None, correct, dict.fromkeys(labels, 50)))
+        records.append(PhaseRecord(phase, own, 100, 1.0, 0.1, 0.1, 0.0, None, correct, dict.fromkeys(labels, 50)))
     return records
 
 
@@ -56,12 +56,12 @@ def test_pictures_are_png_of_one_size(phases: int) -> None:
 def test_nothing_right_and_everything_right_can_be_drawn(picture, level: float) -> None:
     labels = {0: 10, 1: 10}
     correct = {label: round(10 * level) for label in labels}
-    records = [PhaseRecord(phase, (phase,), 5, 1.0, 1.0, None, None, correct, labels) for phase in range(2)]
+    records = [PhaseRecord(phase, (phase,), 5, 1.0, 1.0, 0.1, None, None, correct, labels) for phase in range(2)]
     assert picture(records, "folder:/somewhere/$photos_[of]$")
 
 
 def test_phases_without_test_samples_can_be_drawn() -> None:
-    records = [PhaseRecord(0, (0,), 5, 1.0, 1.0, None, None, {}, {})]
+    records = [PhaseRecord(0, (0,), 5, 1.0, 1.0, 0.1, None, None, {}, {})]
     assert accuracy_picture(records, "glyphs")
     assert forgetting_picture(records, "glyphs")
 

@@ -305,6 +305,7 @@ def streams(draw: st.DrawFn) -> list[PhaseRecord]:
                 10,
                 1.0,
                 1.0,
+                0.1,
                 None,
                 None,
                 correct,
@@ -347,7 +348,7 @@ def test_classes_without_test_samples_are_left_out() -> None:
     record = PhaseRecord(0, (0, 1), 10, 1.0, 1.0, 0.1, None, None, {}, {})
     assert record.accuracy == 0
     assert np.isnan(metrics.phase_matrix([record])[0][0])
-    assert metrics.forgetting([record, PhaseRecord(1, (2,), 10, 1.0, 1.0, None, None, {2: 1}, {2: 2})]) is None
+    assert metrics.forgetting([record, PhaseRecord(1, (2,), 10, 1.0, 1.0, 0.1, None, None, {2: 1}, {2: 2})]) is None
 
 
 def test_the_table_prints_what_the_summary_holds(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:

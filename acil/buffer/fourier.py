@@ -17,13 +17,13 @@ SMALLEST_DEVIATION = 1e-3
 class FourierBuffer(Buffer):
     """``phi = cos(x W + b)`` for features x standardised by the mean and deviation of the first ones learned.
 
-    Inner products of such phi approximate a Gaussian kernel between standardised features, whose width grows with
-    the square root of their number; so neither the scale nor the offset of a backbone's features matters.
+    Inner products of such phi approximate a Gaussian kernel of width ``2 sqrt(in_features)`` between standardised
+    features: about twice their typical distance, whatever the scale and offset of a backbone's features.
 
     Args:
         in_features: width of a feature.
         dim: width d of an expanded feature.
-        seed: fixes W (normal entries of variance 1/in_features) and b (uniform in 0..2 pi).
+        seed: fixes W (normal entries of variance 1/width^2) and b (uniform in 0..2 pi).
 
     Attributes:
         mean: (in_features,) float32, subtracted from a feature; fixed by ``calibrate``.
@@ -42,7 +42,7 @@ class FourierBuffer(Buffer):
     def __init__(self, in_features: int, dim: int, seed: int = 0) -> None:
         super().__init__(in_features, dim, seed)
         generator = self._generator()
-        self.register_buffer("projection", torch.randn(in_features, dim, generator=generator) / in_features**0.5)
+        self.register_buffer("projection", torch.randn(in_features, dim, generator=generator) / (2 * in_features**0.5))
         self.register_buffer("offset", 2 * math.pi * torch.rand(dim, generator=generator))
         self.register_buffer("mean", torch.zeros(in_features))
         self.register_buffer("deviation", torch.zeros(in_features))
