@@ -73,6 +73,7 @@ def summary_panel(summary: Mapping[str, Any]) -> Panel:
         "base training": seconds(training.get("seconds")),
         "learning, all phases": seconds(summary["learning_seconds"]),
         "evaluation, all phases": seconds(summary["evaluation_seconds"]),
+        "gamma, last phase": f"{summary['phases'][-1]['gamma']:.3g}",
         "digest": (summary["digest"] or "-")[:16],
     }
     return Panel(facts_table(facts), expand=False, border_style="bright_black")

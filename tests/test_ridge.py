@@ -1,6 +1,7 @@
 """The solve against numpy, its errors and warnings, automatic gamma, leverage."""
 
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -163,6 +164,20 @@ def test_automatic_gamma_does_not_depend_on_the_way_the_moments_came_about() -> 
         _ = phased.weight
     assert phased.chosen_gamma == joint.chosen_gamma
     assert torch.equal(phased.weight, joint.weight)
+
+
+def test_automatic_gamma_never_warns_even_where_the_least_error_would() -> None:
+    generator = torch.Generator().manual_seed(0)
+    points = torch.rand(400, 1, generator=generator)  # smooth kernels of one variable: a spectrum that falls steeply
+    features = torch.exp(-((points - torch.linspace(0, 1, 60)) ** 2))
+    head = ExactHead(60, "auto", bits=16)
+    head.learn(features, (points[:, 0] * 3).long())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert torch.isfinite(head.weight).all()
+    head.gamma = 0.01 * head.chosen_gamma
+    with pytest.warns(IllConditionedWarning):
+        _ = head.weight
 
 
 def test_automatic_gamma_needs_something_learned() -> None:

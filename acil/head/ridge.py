@@ -21,8 +21,8 @@ EPSILON = torch.finfo(torch.float64).eps
 # Weights with a larger relative error deserve a warning: float32 predictions would start to show it.
 TOLERATED_ERROR = 1e-6
 
-# Automatic gammas stay above this share of the trace, where a solve keeps at least four digits.
-SMALLEST_SHARE = 1e-12
+# Of the trace: with a gamma of this share the estimated error is half of what is tolerated.
+SAFE_SHARE = 2 * EPSILON / TOLERATED_ERROR
 
 # Where the search starts, as a share of the mean eigenvalue: near to where it ends on images.
 TYPICAL_SHARE = 0.03
@@ -81,7 +81,7 @@ def solve_targets(moments: FeatureMoments, targets: Tensor, scale: float, gamma:
     """As ``solve_ridge``, for a cross-correlation (K, d) of rows z with other targets than one-hot labels."""
     factor = _factorise(moments, gamma / scale**2)
     trace = float(moments.autocorrelation.diagonal().sum())  # close to the largest eigenvalue, and never below it
-    enough = f"use a gamma of {2 * scale**2 * trace * EPSILON / TOLERATED_ERROR:.1g} or more, or gamma='auto'"
+    enough = f"use a gamma of {SAFE_SHARE * scale**2 * trace:.1g} or more, or gamma='auto'"
     if factor.info:
         raise SingularMomentsError(f"the moments plus gamma = {gamma:g} are numerically singular; {enough}")
     error = EPSILON * (trace + gamma / scale**2) / factor.smallest_eigenvalue()
@@ -103,7 +103,7 @@ def choose_gamma(moments: FeatureMoments, scale: float) -> float:
     targets and weights that solve the ridge system, ``RSS = n - tr(W^T C) - gamma |W|^2``. Decades are tried downhill
     until the error rises again; a parabola through the three best places the minimum. The squared error of one-hot
     targets counts shrinkage as an error, which the largest logit does not feel: the choice is a tenth of the
-    minimiser.
+    minimiser, but never so small that the solve is ill-conditioned.
 
     Args:
         moments: A and C, of samples of at least one class.
@@ -126,13 +126,13 @@ def choose_gamma(moments: FeatureMoments, scale: float) -> float:
             errors[decade] = cross_validation_error(moments, scale, 10.0**decade)
         return errors[decade]
 
-    lowest, highest = math.ceil(math.log10(SMALLEST_SHARE * trace)), math.floor(math.log10(trace))
+    lowest, highest = math.ceil(math.log10(SAFE_SHARE * trace)), math.floor(math.log10(trace))
     best = min(max(round(math.log10(TYPICAL_SHARE * trace / moments.dim)), lowest), highest)
     step = 1 if best < highest and error(best + 1) < error(best) else -1
     while lowest <= best + step <= highest and error(best + step) < error(best):
         best += step
     offset = _vertex(error(best - 1), error(best), error(best + 1)) if lowest < best < highest else 0.0
-    return CLASSIFIERS_SHARE * math.pow(10.0, best + offset)
+    return max(CLASSIFIERS_SHARE * math.pow(10.0, best + offset), SAFE_SHARE * trace)
 
 
 def cross_validation_error(moments: FeatureMoments, scale: float, gamma: float) -> float:
