@@ -215,7 +215,9 @@ class AnalyticLearner(nn.Module):
                 f"learners merge only with equal backbone, buffer layer and scale; the {' and the '.join(different)} "
                 "differ here; start both from learner.fresh()"
             )
-        head.merge(others)
+        labels, class_names = self._labels_of(other)
+        head.merge(others, labels)
+        self.class_names = class_names
 
     def fresh(self) -> AnalyticLearner:
         """A learner with a copy of the same frozen path, calibration included, that has learned nothing.

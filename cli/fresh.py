@@ -22,10 +22,10 @@ Example: two clients that learn apart and are merged
 @model_argument
 @new_file_option
 def fresh(model: Path, output: Path) -> None:
-    """Write a model with MODEL's backbone, buffer layer and scale that has learned nothing.
+    """Write a copy of MODEL that has learned nothing.
 
-    What clients learn from such a start can be merged, into one another and into MODEL, and nothing counts twice.
-    Class names are kept, so that all agree on labels.
+    It has the same backbone, buffer layer, scale and class names. What clients learn from such a start can be merged,
+    with one another and with MODEL, and nothing counts twice.
     """
     from acil.cli.console import stdout
     from acil.cli.model_file import ModelFile

@@ -24,7 +24,7 @@ Examples:
 @output_option
 @device_option
 def learn(model: Path, data: str, only: tuple[str, ...], output: Path | None, device: str) -> None:
-    """Learn the images of DATA, of classes known or new, without keeping one.
+    """Learn the images of DATA, of classes known or new.
 
     DATA is a folder with a folder of images for each class (photos/cat/*.jpg; where there is photos/train, only
     that), the training part of a data set as acil run --data takes it, or the results folder of a run for what it

@@ -24,11 +24,11 @@ Example:
 @click.argument("others", metavar="B [MORE]...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @new_file_option
 def merge(first: Path, others: tuple[Path, ...], output: Path) -> None:
-    """Merge models A, B and more into one that has learned everything that they have.
+    """Merge models A, B and more into one.
 
-    The result equals learning all of it in one model, bit for bit. The models need the same backbone, buffer layer
-    and scale: start each from what acil fresh writes, as what two of them have both learned counts twice. Classes
-    are matched by name; classes that A does not know get labels in the order of the files.
+    The result equals learning all that they have learned in one model, bit for bit. The models need the same
+    backbone, buffer layer and scale: start each from what acil fresh writes, as what two of them have both learned
+    counts twice. Classes are matched by name; those that A does not know get labels in the order of the files.
     """
     from acil.cli.console import progress, stdout
     from acil.cli.model_file import ModelFile, short_digest

@@ -49,9 +49,9 @@ class Prediction:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of a table.")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, or auto for the best there is.")
 def predict(model: Path, images: tuple[str, ...], as_json: bool, device: str) -> None:
-    """Tell the class of each of IMAGES: files, folders with all that is in them, or quoted patterns.
+    """Tell the class of each image.
 
-    Images are turned upright, scaled and cropped as in training. A score is the output of a regression on 0 and 1:
+    IMAGES are files, folders with all that is in them, or quoted patterns. They are turned upright, scaled and cropped as in training. A score is the output of a regression on 0 and 1:
     near 1 for a clear case, but no probability. A file that is no image is named, and nothing is predicted.
     """
     import json

@@ -31,7 +31,7 @@ Examples:
 def verify(
     model: Path, data: tuple[str, ...], only: tuple[str, ...], without: tuple[str, ...], device: str | None
 ) -> None:
-    """Learn jointly what RUN has learned, or what MODEL should know, and compare.
+    """Learn all at once what RUN or MODEL knows, and compare.
 
     Starts from the frozen backbone, buffer layer and scale and learns all samples in another order and batch size:
     for a RUN those of its phases, for a MODEL all of DATA, which is what acil learn takes. Exact models must agree
