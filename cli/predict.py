@@ -51,8 +51,9 @@ class Prediction:
 def predict(model: Path, images: tuple[str, ...], as_json: bool, device: str) -> None:
     """Tell the class of each image.
 
-    IMAGES are files, folders with all that is in them, or quoted patterns. They are turned upright, scaled and cropped as in training. A score is the output of a regression on 0 and 1:
-    near 1 for a clear case, but no probability. A file that is no image is named, and nothing is predicted.
+    IMAGES are files, folders with all that is in them, or quoted patterns. They are turned upright, scaled and
+    cropped as in training. A score is the output of a regression on 0 and 1: near 1 for a clear case, but no
+    probability. A file that is no image is named, and nothing is predicted.
     """
     import json
 
