@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from acil.backbones import create_backbone
 from acil.buffer import Buffer, create_buffer
 from acil.checks import check_count, check_features, check_images, check_labels
+from acil.class_names import match_names
 from acil.errors import ModelFileError, NotLearnedError
 from acil.extract import Progress, constant_batches, extract_features, scaled
 from acil.head import AnalyticHead, ExactHead, create_head
@@ -199,8 +200,12 @@ class AnalyticLearner(nn.Module):
     def merge(self, other: AnalyticLearner) -> None:
         """Add everything that another learner with the same frozen path learned; it is left as it is.
 
+        Where both have class names, and not the same ones, classes are matched by name: a name that is new here gets
+        the next label. Otherwise a label stands for the same class in both.
+
         Raises:
-            ValueError: backbone, buffer layer, scale or gamma differ; nothing has changed then.
+            ValueError: backbone, buffer layer, scale or gamma differ, or classes cannot be matched by name; nothing has
+                changed then.
         """
         head = self._exact_head("merge")
         others, theirs = other._exact_head("merge"), other.fingerprints()
@@ -210,7 +215,9 @@ class AnalyticLearner(nn.Module):
                 f"learners merge only with equal backbone, buffer layer and scale; the {' and the '.join(different)} "
                 "differ here; start both from learner.fresh()"
             )
-        head.merge(others)
+        labels, class_names = self._labels_of(other)
+        head.merge(others, labels)
+        self.class_names = class_names
 
     def fresh(self) -> AnalyticLearner:
         """A learner with a copy of the same frozen path, calibration included, that has learned nothing.
@@ -323,6 +330,16 @@ class AnalyticLearner(nn.Module):
             batch_size=metadata["batch_size"],
             image_shape=None if shape is None else tuple(shape),
         )
+
+    def _labels_of(self, other: AnalyticLearner) -> tuple[Tensor, tuple[str, ...]]:
+        """The labels here of the other's classes, and the class names of both."""
+        classes = other.classes.tolist()
+        if not (self.class_names and other.class_names) or self.class_names == other.class_names:
+            return other.classes, self.class_names or other.class_names
+        match_names((), other.class_names, classes)  # refuses what cannot be told apart there
+        names = [other.class_names[label] for label in classes]
+        label_of, class_names = match_names(names, self.class_names, self.classes.tolist())
+        return torch.tensor([label_of[name] for name in names], dtype=torch.int64), class_names
 
     def _check_samples(self, features: Tensor, labels: Tensor) -> None:
         check_features(features, self.buffer.in_features)

@@ -1,4 +1,4 @@
-"""The command line: ``acil run``, ``acil verify``, ``acil info``.
+"""The command line: ``acil run`` and ``acil verify``, and commands on the model files that a run leaves.
 
 Everything heavy (torch, Avalanche, matplotlib, rich) loads inside the command that needs it.
 """
@@ -9,7 +9,12 @@ import click
 
 from acil import __version__
 from acil.cli.console import OneLineErrors
+from acil.cli.forget import forget
+from acil.cli.fresh import fresh
 from acil.cli.info import info
+from acil.cli.learn import learn
+from acil.cli.merge import merge
+from acil.cli.predict import predict
 from acil.cli.run import run
 from acil.cli.verify import verify
 
@@ -22,10 +27,11 @@ def main() -> None:
     \b
     acil run --phases 25          learn the built-in glyphs in 25 phases
     acil verify runs/NAME         prove that phase by phase equals all at once
-    acil info runs/NAME/model.safetensors
+    acil predict runs/NAME/model.safetensors photos
+    acil learn MODEL DATA         teach it new classes; acil forget takes them out again
+    acil merge A B -o C           add up what several models have learned
     """
 
 
-main.add_command(run)
-main.add_command(verify)
-main.add_command(info)
+for command in (run, verify, info, learn, forget, predict, merge, fresh):
+    main.add_command(command)

@@ -110,7 +110,7 @@ def _one_line_errors() -> Iterator[None]:
     try:
         yield
     except click.UsageError as error:
-        if not error.message or isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):
+        if not error.format_message() or isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):
             raise  # a command without arguments shows its help
         where = f"; see {error.ctx.command_path} --help" if error.ctx else ""
         raise OneLineError(error.format_message().rstrip(".") + where) from error

@@ -17,7 +17,7 @@ from acil.backbones import Backbone, create_backbone
 from acil.cli.console import progress
 from acil.cli.results import RunFolder
 from acil.cli.settings import RunSettings
-from acil.scenarios import DataSource, class_incremental, load_data
+from acil.scenarios import DataSource, class_incremental
 from acil.serialize import load_metadata
 from acil.strategies import ACIL
 from acil.strategies.base_training import base_training, classifier_accuracy
@@ -48,14 +48,7 @@ class Experiment:
         """
         with progress() as bar:
             task = bar.add_task("data", total=1)
-            source = load_data(
-                settings.data,
-                seed=settings.seed,
-                image_size=settings.image_size,
-                classes=settings.classes,
-                train_per_class=settings.train_per_class,
-                test_per_class=settings.test_per_class,
-            )
+            source = settings.load_data()
             bar.update(task, completed=1)
         benchmark = class_incremental(
             source.train, source.test, settings.phases, settings.base_classes, settings.seed, settings.uneven
@@ -186,8 +179,17 @@ def _learn_phases(experiment: Experiment, folder: RunFolder, learner: AnalyticLe
 
 
 def phases_learned(model: Path) -> int:
-    """How many phases a run's model file has learned; 0 where there is none."""
-    return int(load_metadata(model)["notes"]["phases"]) if model.exists() else 0
+    """How many phases a run's model file has learned; 0 where there is none.
+
+    Raises:
+        ValueError: the file is damaged, or no run wrote it.
+    """
+    if not model.exists():
+        return 0
+    notes = load_metadata(model)["notes"]
+    if "phases" not in notes:
+        raise ValueError(f"{model} was put there by something else than the run; move it away and put the run's back")
+    return int(notes["phases"])
 
 
 def _learn_phase(experiment: Experiment, folder: RunFolder, strategy: ACIL, phase: int) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from acil.class_names import name_of
+
 
 @click.command(epilog="\b\nExample:\n  acil info runs/glyphs-25-phases/model.safetensors")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
@@ -25,6 +27,7 @@ def _facts(metadata: dict[str, Any], size: int) -> dict[str, str]:
     backbone, buffer, head = metadata["backbone"], metadata["buffer"], metadata["head"]
     return {
         "format": f"{metadata['format']} {metadata['format_version']}, content verified",
+        "images": " x ".join(map(str, metadata["image_shape"])) if metadata["image_shape"] else "-",
         "backbone": backbone["name"] if backbone else "your own module",
         "buffer layer": f"{buffer['name']}, {buffer['in_features']} to {buffer['dim']} features, seed {buffer['seed']}",
         "head": ", ".join(
@@ -39,6 +42,6 @@ def _facts(metadata: dict[str, Any], size: int) -> dict[str, str]:
 
 
 def _names(metadata: dict[str, Any], most: int = 20) -> str:
-    names, classes = metadata["class_names"], metadata["classes"]
-    shown = [names[label] if label < len(names) else str(label) for label in classes[:most]]
+    classes = metadata["classes"]
+    shown = [name_of(label, metadata["class_names"]) for label in classes[:most]]
     return " ".join(shown) + (" ..." if len(classes) > most else "")

@@ -149,6 +149,7 @@ def run(context: click.Context, /, output: Path | None, resume: Path | None, **o
         _refuse_other_options(context)
     silence_third_parties()
     from acil.cli.console import stdout
+    from acil.cli.device import usable_device
     from acil.cli.experiment import Experiment, run_experiment
     from acil.cli.results import RunFolder
     from acil.cli.tables import summary_view
@@ -158,7 +159,7 @@ def run(context: click.Context, /, output: Path | None, resume: Path | None, **o
         experiment = Experiment.prepare(RunSettings.from_config(folder.config))
         folder.append("resumed")
     else:
-        settings = RunSettings(**{**options, "device": _device(str(options["device"]))})  # type: ignore[arg-type]
+        settings = RunSettings(**{**options, "device": usable_device(str(options["device"]))})  # type: ignore[arg-type]
         experiment = Experiment.prepare(settings)
         experiment.new_learner()  # so that a bad backbone or checkpoint is refused before there is a folder
         command = shlex.join(["acil", *sys.argv[1:]])
@@ -185,16 +186,3 @@ def _refuse_other_options(context: click.Context) -> None:
 def _default_output(settings: RunSettings) -> Path:
     name = settings.data.partition(":")[0]
     return Path("runs") / f"{name}-{settings.phases}-phases-{datetime.now():%Y%m%d-%H%M%S}"
-
-
-def _device(name: str) -> str:
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        usable = "cpu, cuda" if torch.cuda.is_available() else "cpu"
-        raise ValueError(f"device {name!r} cannot be used here; choose from: auto, {usable}") from error
-    return name

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from acil.scenarios import DataSource
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,23 @@ class RunSettings:
     def as_config(self) -> dict[str, Any]:
         """The settings as ``config.json`` holds them."""
         return asdict(self)
+
+    def load_data(self) -> DataSource:
+        """The data set of the run.
+
+        Raises:
+            ValueError: it cannot be had, or a setting does not apply to it.
+        """
+        from acil.scenarios import load_data
+
+        return load_data(
+            self.data,
+            seed=self.seed,
+            image_size=self.image_size,
+            classes=self.classes,
+            train_per_class=self.train_per_class,
+            test_per_class=self.test_per_class,
+        )
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> RunSettings:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from itertools import count
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from acil.cli.results import RunFolder
@@ -90,6 +91,37 @@ def facts_table(facts: Mapping[str, str]) -> Table:
     for name, value in facts.items():
         table.add_row(name, Text(value, overflow="fold"))
     return table
+
+
+def rows_table(names: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """Rows under their names, the first column to the left and the others to the right; nothing is cut off."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    for place, name in enumerate(names):
+        table.add_column(name, justify="right" if place else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def change_view(
+    names: Sequence[str], rows: Iterable[Sequence[str]], before: str, after: str, file: Path
+) -> RenderableType:
+    """What changed in a model, class by class, with its digest before and after.
+
+    Args:
+        names: of the columns.
+        rows: one for each class.
+        before: beginning of the digest before.
+        after: beginning of the digest after.
+        file: where the model was written to.
+    """
+    from rich.console import Group
+
+    facts = {"digest before": before, "digest after": after, "model": str(file)}
+    return Group(rows_table(names, rows), facts_table(facts))
 
 
 def shown_phases(phases: int) -> list[int]:

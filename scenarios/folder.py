@@ -7,25 +7,21 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from acil.scenarios.cache import cached_array
+from acil.scenarios.image_files import SUFFIXES, ImageFiles, decode, find_images, upright_size
 from acil.scenarios.labelled import DataSource, LabelledTensors
 from acil.scenarios.split import stratified_split
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 FALLBACK_SIZE = 64  # pixels on a side, where the images differ in size and the caller named none
 
 _FORMAT = 1  # raise it when decoding changes, so that old cache files are left alone
-_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 _TEST_FOLDERS = ("val", "test")
-_ORIENTATION = 0x0112  # the EXIF tag that says how the camera was held
 
 
 @dataclass(frozen=True)
@@ -75,6 +71,35 @@ def image_folder(path: str | Path, seed: int = 0, image_size: int | None = None)
     )
 
 
+def training_files(
+    path: str | Path, image_shape: tuple[int, int, int], split_seed: int | None = None
+) -> tuple[ImageFiles, tuple[str, ...]]:
+    """The training images of a folder as :func:`image_folder` takes it, to be decoded when asked for.
+
+    Args:
+        path: the folder; of one that holds ``train/``, only that is taken.
+        image_shape: (C, H, W) to which images are fitted; C is 1 for grey and 3 for colour.
+        split_seed: the seed by which ``image_folder`` splits a folder that has no ``train/``, to leave its test images
+            out; None to take all of them.
+
+    Returns:
+        The files, and the name of each label.
+
+    Raises:
+        ValueError: if there is no such folder, no class folder, or a class without images.
+    """
+    root = Path(path).expanduser().resolve()
+    if not root.is_dir():
+        raise ValueError(f"{root} is not a folder; give the path of a folder of images")
+    has_train = (root / "train").is_dir()
+    root = root / "train" if has_train else root
+    class_names = _class_names(root)
+    files = _list_files(root, class_names, class_names)
+    if split_seed is not None and not has_train:
+        files = files.at(stratified_split(files.labels, class_names, split_seed)[0])
+    return ImageFiles(files.paths, torch.from_numpy(files.labels), image_shape), tuple(class_names)
+
+
 def _train_and_test(root: Path, seed: int) -> tuple[list[str], _Files, _Files]:
     """The class names and the files of the two parts."""
     train_root = root / "train"
@@ -110,13 +135,9 @@ def _list_files(root: Path, names: Sequence[str], class_names: Sequence[str]) ->
     paths: list[Path] = []
     labels: list[int] = []
     for name in names:
-        found = sorted(
-            file
-            for file in (root / name).rglob("*")
-            if file.suffix.lower() in _SUFFIXES and not file.name.startswith(".") and file.is_file()
-        )
+        found = find_images(root / name)
         if not found:
-            raise ValueError(f"class folder {root / name} holds no images ({', '.join(sorted(_SUFFIXES))})")
+            raise ValueError(f"class folder {root / name} holds no images ({', '.join(sorted(SUFFIXES))})")
         paths += found
         labels += [class_names.index(name)] * len(found)
     return _Files(tuple(paths), np.array(labels, dtype=np.int64))
@@ -133,51 +154,11 @@ def _decode_all(files: Sequence[Path], image_size: int | None) -> NDArray[np.uin
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes and resizes outside Python's lock
         size = None
         if image_size is None:
-            sizes = set(pool.map(_size, files))
+            sizes = set(pool.map(upright_size, files))
             size = sizes.pop() if len(sizes) == 1 else None
         square = image_size or FALLBACK_SIZE
         width, height = size or (square, square)
         images = np.empty((len(files), 3, height, width), np.uint8)
-        for place, image in enumerate(pool.map(lambda file: _decode(file, width, height), files)):
-            images[place] = image.transpose(2, 0, 1)
+        for place, image in enumerate(pool.map(lambda file: decode(file, width, height), files)):
+            images[place] = image
     return images
-
-
-def _size(file: Path) -> tuple[int, int]:
-    """Width and height, upright, from the file's head."""
-    from PIL import Image
-
-    try:
-        with Image.open(file) as image:
-            sideways = image.getexif().get(_ORIENTATION, 1) >= 5
-            width, height = image.size
-            return (height, width) if sideways else (width, height)
-    except Exception as error:
-        raise _unreadable(file, error) from error
-
-
-def _decode(file: Path, width: int, height: int) -> NDArray[np.uint8]:
-    """The upright image: uint8 (height, width, 3)."""
-    from PIL import Image, ImageOps
-
-    try:
-        with Image.open(file) as opened:
-            image = ImageOps.exif_transpose(opened)
-            if "transparency" in image.info:
-                image = image.convert("RGBA")
-            return np.asarray(_fit(image.convert("RGB"), width, height))
-    except Exception as error:  # decoders of broken files raise whatever they stumble over
-        raise _unreadable(file, error) from error
-
-
-def _fit(image: Image, width: int, height: int) -> Image:
-    """Scale so that the image just covers the wanted size, and cut off what sticks out on either side."""
-    from PIL import Image, ImageOps
-
-    if image.size == (width, height):
-        return image
-    return ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
-
-
-def _unreadable(file: Path, error: Exception) -> ValueError:
-    return ValueError(f"{file} cannot be read as an image ({error}); repair or remove it")

@@ -191,14 +191,18 @@ class ExactHead(AnalyticHead):
         self.quantizer.clipped -= other.quantizer.clipped
         self.quantizer.quantized -= other.quantizer.quantized
 
-    def merge(self, other: ExactHead) -> None:
+    def merge(self, other: ExactHead, labels: Tensor | None = None) -> None:
         """Add everything that ``other`` learned; it is left as it is.
 
+        Args:
+            other: a head with the same width, scale, bits and gamma.
+            labels: (K,) integers, the label here of each class of ``other``; by default the same as there.
+
         Raises:
-            ValueError: widths, scales, bits or gammas differ; nothing has changed then.
+            ValueError: widths, scales, bits or gammas differ, or the labels do not fit; nothing has changed then.
         """
         self._check_compatible(other)
-        self.moments.merge(other.moments)
+        self.moments.merge(other.moments, labels)
         self.quantizer.clipped += other.quantizer.clipped
         self.quantizer.quantized += other.quantizer.quantized
 

@@ -81,16 +81,25 @@ class FeatureMoments(GrowingState, nn.Module):
         add_gram(self.autocorrelation, rows)
         self.version += 1
 
-    def merge(self, other: FeatureMoments) -> None:
+    def merge(self, other: FeatureMoments, labels: Tensor | None = None) -> None:
         """Add all samples of ``other``; it is left as it is.
 
+        Args:
+            other: moments of the same width.
+            labels: (K,) integers, the label here of each class of ``other``; by default the same as there.
+
         Raises:
-            ValueError: ``other`` has another width.
+            ValueError: ``other`` has another width, or the labels are not one for each of its classes, all different.
         """
         self._check_width(other)
-        places = self._places_of(other.classes)
-        self.cross_correlation = self.cross_correlation.index_add(0, places, other.cross_correlation)
-        self.counts = self.counts.index_add(0, places, other.counts)
+        labels = other.classes if labels is None else labels
+        check_labels(labels, len(other.classes))
+        if len(torch.unique(labels)) < len(labels):
+            raise ValueError(f"every class needs a label of its own, got {labels.tolist()}")
+        sums, counts = other.cross_correlation, other.counts
+        places = self._places_of(labels.to(self.classes))
+        self.cross_correlation = self.cross_correlation.index_add(0, places, sums)
+        self.counts = self.counts.index_add(0, places, counts)
         self.autocorrelation += other.autocorrelation
         self.version += 1
 
