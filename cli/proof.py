@@ -12,7 +12,7 @@ from rich.progress import Progress
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset, Subset
 
-from acil import AnalyticLearner, ExactHead
+from acil import AnalyticLearner, DualStreamHead, ExactHead
 from acil.class_names import match_names
 from acil.cli.console import progress
 from acil.cli.device import usable_device
@@ -140,10 +140,10 @@ def _learned_jointly(
 def _compare(learner: AnalyticLearner, joint: AnalyticLearner, samples: int) -> Proof:
     classes = len(joint.classes)
     if isinstance(learner.head, ExactHead):
-        found, together = learner.digest(), joint.digest()
-        equal = found == together
-        verdict = "equal, bit for bit" if equal else "DIFFERENT"
-        return Proof(found, together, equal, verdict, samples, classes)
+        return _compare_digests(learner.digest(), joint.digest(), "equal, bit for bit", samples, classes)
+    if isinstance(learner.head, DualStreamHead) and isinstance(joint.head, DualStreamHead):
+        verdict = "main stream equal, bit for bit; the compensation stream follows the phases, as the method defines it"
+        return _compare_digests(learner.head.main.digest(), joint.head.main.digest(), verdict, samples, classes)
     ours, theirs = learner.head.weight, joint.head.weight
     same_classes = torch.equal(learner.classes, joint.classes)
     error = float((ours - theirs).abs().max() / theirs.abs().max()) if same_classes else float("inf")
@@ -157,6 +157,11 @@ def _compare(learner: AnalyticLearner, joint: AnalyticLearner, samples: int) -> 
         samples,
         classes,
     )
+
+
+def _compare_digests(found: str, together: str, verdict: str, samples: int, classes: int) -> Proof:
+    equal = found == together
+    return Proof(found, together, equal, verdict if equal else "DIFFERENT", samples, classes)
 
 
 def _differences(known: Mapping[str, int], given: Mapping[str, int]) -> Iterator[str]:
