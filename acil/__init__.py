@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from acil.buffer import Buffer, FourierBuffer, GaussianKernelBuffer, LinearBuffer, RandomBuffer
+    from acil.classifier import Classifier
     from acil.errors import IllConditionedWarning, ModelFileError, NotLearnedError, SingularMomentsError
     from acil.head import AnalyticHead, DualStreamHead, ExactHead, Quantizer, RecursiveHead
     from acil.learner import AnalyticLearner
@@ -23,6 +24,7 @@ _MODULE_OF = {
     "AnalyticHead": "acil.head",
     "AnalyticLearner": "acil.learner",
     "Buffer": "acil.buffer",
+    "Classifier": "acil.classifier",
     "DualStreamHead": "acil.head",
     "ExactHead": "acil.head",
     "FourierBuffer": "acil.buffer",
@@ -42,6 +44,7 @@ __all__ = [
     "AnalyticHead",
     "AnalyticLearner",
     "Buffer",
+    "Classifier",
     "DualStreamHead",
     "ExactHead",
     "FourierBuffer",

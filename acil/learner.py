@@ -15,7 +15,9 @@ from acil.backbones import create_backbone
 from acil.buffer import Buffer, create_buffer
 from acil.checks import check_count, check_features, check_images, check_labels
 from acil.class_names import match_names
+from acil.classifier import Classifier
 from acil.errors import ModelFileError, NotLearnedError
+from acil.export import export_classifier
 from acil.extract import Progress, constant_batches, extract_features, scaled
 from acil.head import AnalyticHead, ExactHead, create_head
 from acil.serialize import fingerprint, load_tensors, save_tensors
@@ -232,6 +234,33 @@ class AnalyticLearner(nn.Module):
             batch_size=self.batch_size,
             image_shape=self.image_shape,
         )
+
+    @torch.no_grad()
+    def snapshot(self) -> Classifier:
+        """What the learner knows now, as a classifier that never changes; for serving while learning goes on.
+
+        Raises:
+            ValueError: nothing was learned yet.
+        """
+        if not len(self.classes):
+            raise ValueError("nothing was learned yet; call learn first")
+        return Classifier(self.backbone, self.buffer, self.head.solved(), self.classes, self.class_names)
+
+    def export(self, path: str | Path, image_shape: tuple[int, ...] | None = None) -> None:
+        """Write the classifier as it is now for another runtime; see ``acil.export.export_classifier``.
+
+        Args:
+            path: ends in ``.onnx``, or in ``.pt2`` for ``torch.export``.
+            image_shape: (C, H, W) of the images; may be left out where the learner knows it.
+
+        Raises:
+            ValueError: nothing was learned yet, the shape is not known, the suffix is another, or the network
+                cannot be exported.
+        """
+        shape = image_shape or self.image_shape
+        if shape is None:
+            raise ValueError("the learner does not know the shape of its images; tell it: image_shape=(C, H, W)")
+        export_classifier(self.snapshot(), path, shape)
 
     @torch.no_grad()
     def leverage(self, images: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from acil.checks import check_count, check_features, check_labels, check_positive
+from acil.head.solved import SolvedHead
 
 Gamma = float | Literal["auto"]
 
@@ -91,6 +92,10 @@ class AnalyticHead(nn.Module, ABC):
 
     def calibrate(self, features: Tensor) -> None:
         """Fit what must be fixed before the first ``learn`` to typical (n, d) features; by default nothing."""
+
+    def solved(self) -> nn.Module:
+        """The classifier as it is now, in float32, without what learning needs: (n, d) features to logits (n, K)."""
+        return SolvedHead(self.weight)
 
     def forward(self, features: Tensor) -> Tensor:
         """Logits of (n, d) features over all classes learned: (n, K), in the features' dtype."""

@@ -14,6 +14,7 @@ from acil.head.exact import ExactHead
 from acil.head.growing import GrowingState
 from acil.head.integer_product import add_product
 from acil.head.ridge import RidgeSolution, solve_targets
+from acil.head.solved import SolvedDualStreamHead
 
 
 class DualStreamHead(GrowingState, AnalyticHead):
@@ -118,6 +119,10 @@ class DualStreamHead(GrowingState, AnalyticHead):
         """Logits of (n, d) projections over all classes learned: (n, K), in the projections' dtype."""
         streams = torch.cat([torch.relu(features), torch.tanh(features)], dim=1)
         return streams @ self.weight.to(features.dtype)
+
+    def solved(self) -> SolvedDualStreamHead:
+        """The classifier as it is now; see ``AnalyticHead.solved``."""
+        return SolvedDualStreamHead(self.weight)
 
     def fresh(self) -> DualStreamHead:
         """A head with the same settings and scales that has learned nothing."""

@@ -1,0 +1,58 @@
+"""What a learner knows at one moment, for those who only predict."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from acil.checks import check_images
+from acil.extract import scaled
+
+
+class Classifier(nn.Module):
+    """Backbone, buffer layer and solved weights: it predicts and learns nothing.
+
+    ``AnalyticLearner.snapshot`` makes one. It never changes, so that any number of threads may read it while the
+    learner goes on learning; backbone and buffer layer are shared with the learner, which never changes them either.
+
+    Args:
+        backbone: maps images (n, C, H, W) to features (n, f).
+        buffer: maps features (n, f) to expanded features (n, d).
+        head: maps expanded features to logits (n, K).
+        classes: (K,) int64, the label of each logit.
+        class_names: a name for each label from 0 on; may be empty.
+    """
+
+    classes: Tensor
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        buffer: nn.Module,
+        head: nn.Module,
+        classes: Tensor,
+        class_names: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.buffer = buffer
+        self.head = head
+        self.register_buffer("classes", classes.clone())
+        self.class_names = class_names
+        self.eval()
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """(n, C, H, W) images, in [0, 1] or uint8, to logits (n, K) and the likeliest labels (n,) int64."""
+        logits = self.head(self.buffer(self.backbone(scaled(images))))
+        return logits, self.classes[logits.argmax(dim=1)]
+
+    @torch.no_grad()
+    def predict(self, images: Tensor) -> Tensor:
+        """The likeliest label of each (n, C, H, W) image: (n,) int64.
+
+        Raises:
+            ValueError: the images are not finite or no images.
+        """
+        check_images(images)
+        labels: Tensor = self(images.to(self.classes.device))[1]
+        return labels
