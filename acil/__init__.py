@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from acil.buffer import Buffer, FourierBuffer, GaussianKernelBuffer, LinearBuffer, RandomBuffer
     from acil.classifier import Classifier
     from acil.errors import IllConditionedWarning, ModelFileError, NotLearnedError, SingularMomentsError
+    from acil.estimator import AnalyticClassifier
     from acil.head import AnalyticHead, DualStreamHead, ExactHead, Quantizer, RecursiveHead
     from acil.learner import AnalyticLearner
     from acil.methods import create_learner
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULE_OF = {
+    "AnalyticClassifier": "acil.estimator",
     "AnalyticHead": "acil.head",
     "AnalyticLearner": "acil.learner",
     "Buffer": "acil.buffer",
@@ -41,6 +43,7 @@ _MODULE_OF = {
 }
 
 __all__ = [
+    "AnalyticClassifier",
     "AnalyticHead",
     "AnalyticLearner",
     "Buffer",

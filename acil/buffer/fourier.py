@@ -10,8 +10,9 @@ from torch import Tensor
 from acil.buffer.buffer import Buffer
 from acil.checks import check_features
 
-# Features that hardly vary among the first ones learned carry noise alone; divided by less, they would shout.
-SMALLEST_DEVIATION = 1e-3
+# Below this share of the median deviation a feature counts as constant among the first ones learned. Divided by its
+# own deviation it would drown all others as soon as it moves: it takes the median instead.
+CONSTANT_SHARE = 1e-3
 
 
 class FourierBuffer(Buffer):
@@ -65,7 +66,7 @@ class FourierBuffer(Buffer):
         deviation = values.std(dim=0, correction=0)
         typical = float(deviation.median()) or float(deviation.max()) or 1.0
         self.mean.copy_(values.mean(dim=0))
-        self.deviation.copy_(deviation.clamp(min=SMALLEST_DEVIATION * typical))
+        self.deviation.copy_(torch.where(deviation < CONSTANT_SHARE * typical, typical, deviation))
 
     def forward(self, features: Tensor) -> Tensor:
         """(n, in_features) to (n, dim), both float32."""
