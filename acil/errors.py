@@ -9,6 +9,10 @@ class NotLearnedError(ValueError):
     """Samples to forget were never learned, as far as counts and moments can tell."""
 
 
+class RankLostError(ValueError):
+    """Another rank of a distributed run ended, or did not answer in time."""
+
+
 class SingularMomentsError(ValueError):
     """The regularised moments are numerically singular; a larger gamma solves it."""
 

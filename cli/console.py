@@ -6,9 +6,11 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 import click
+
+from acil.cli.launch import is_first_rank
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,6 +24,11 @@ class OneLineError(click.ClickException):
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(message.split()))
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Print the line, once for all ranks of a distributed run."""
+        if is_first_rank():
+            super().show(file)
 
 
 class OneLineErrors(click.Group):
@@ -96,7 +103,7 @@ def _console(*, stderr: bool) -> Console:
     from rich.console import Console
 
     # Names from data sets and folders are shown as they are: a bracket in them is no markup.
-    return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False, quiet=not is_first_rank())
 
 
 def _plain_line(task: Task) -> str:

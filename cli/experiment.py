@@ -17,9 +17,10 @@ from acil.backbones import Backbone, create_backbone
 from acil.cli.console import progress
 from acil.cli.results import RunFolder
 from acil.cli.settings import RunSettings
+from acil.distributed import Ranks
 from acil.scenarios import DataSource, class_incremental
 from acil.serialize import load_metadata
-from acil.strategies import ACIL
+from acil.strategies import ACIL, DistributedACIL
 from acil.strategies.base_training import base_training, classifier_accuracy
 from acil.strategies.checkpoint import EpochCheckpoint
 from acil.strategies.progress import EpochProgress
@@ -84,8 +85,10 @@ class Experiment:
         return learner.to(settings.device)
 
 
-def run_experiment(experiment: Experiment, folder: RunFolder) -> None:
+def run_experiment(experiment: Experiment, folder: RunFolder, ranks: Ranks | None = None) -> None:
     """Run all phases that ``folder`` does not hold yet, and write its tables and pictures.
+
+    Where there are other ranks, they help by ``follow_experiment``.
 
     Raises:
         ValueError: a file is damaged or cannot be written; what was learned stays on disk.
@@ -94,13 +97,32 @@ def run_experiment(experiment: Experiment, folder: RunFolder) -> None:
     started = time.perf_counter()
     seed_everything(settings.seed)
     samples = len(experiment.source.train)
-    folder.append("started", **environment(settings), phases=experiment.phases, samples=samples)
+    size = 1 if ranks is None else ranks.size
+    folder.append("started", **environment(settings), ranks=size, phases=experiment.phases, samples=samples)
     with progress() as bar:
         learner = _resumed_or_new_learner(experiment, folder, bar)
-        _learn_phases(experiment, folder, learner, bar)
+        _learn_phases(experiment, folder, learner, bar, ranks)
+    if ranks is not None:
+        ranks.leave()
     folder.append("finished", seconds=time.perf_counter() - started)
     folder.write_views()
     (folder.path / BASE_TRAINING_FILE).unlink(missing_ok=True)
+
+
+def follow_experiment(experiment: Experiment, ranks: Ranks) -> None:
+    """What all ranks but the first do while it runs ``run_experiment``: learn their shares; nothing is written.
+
+    Raises:
+        RankLostError: another rank ended.
+    """
+    progress: tuple[int, int] = ranks.from_first()
+    recorded, learned = progress
+    strategy = _strategy(experiment.new_learner(), experiment.settings, ranks)
+    for phase in range(recorded, experiment.phases):
+        if phase >= learned:
+            strategy.train(experiment.benchmark.train_stream[phase], eval_streams=[])
+        strategy.evaluate(experiment.benchmark.test_stream)
+    ranks.leave()
 
 
 def seed_everything(seed: int) -> None:
@@ -164,18 +186,27 @@ def _train_backbone(experiment: Experiment, folder: RunFolder, learner: Analytic
     folder.append("base_training", epochs=settings.epochs, seconds=time.perf_counter() - started, accuracy=accuracy)
 
 
-def _learn_phases(experiment: Experiment, folder: RunFolder, learner: AnalyticLearner, bar: Progress) -> None:
+def _learn_phases(
+    experiment: Experiment, folder: RunFolder, learner: AnalyticLearner, bar: Progress, ranks: Ranks | None
+) -> None:
     learned = phases_learned(folder.path / MODEL_FILE)
     recorded = len(folder.phases())
+    if ranks is not None:
+        ranks.from_first((recorded, learned))
     task = bar.add_task("phases", total=experiment.phases, completed=recorded)
     within_phase = EpochProgress(lambda share: bar.update(task, completed=recorded + share))
-    strategy = ACIL(model=learner, device=experiment.settings.device, evaluator=None, plugins=[within_phase])
+    strategy = _strategy(learner, experiment.settings, ranks, within_phase)
     while recorded < experiment.phases:
         if recorded >= learned:
             _learn_phase(experiment, folder, strategy, recorded)
         _record_phase(experiment, folder, strategy, recorded)
         recorded += 1
         bar.update(task, completed=recorded)
+
+
+def _strategy(learner: AnalyticLearner, settings: RunSettings, ranks: Ranks | None, *plugins: EpochProgress) -> ACIL:
+    options: dict[str, Any] = {"model": learner, "device": settings.device, "evaluator": None, "plugins": [*plugins]}
+    return ACIL(**options) if ranks is None else DistributedACIL(ranks=ranks, **options)
 
 
 def phases_learned(model: Path) -> int:

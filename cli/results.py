@@ -149,6 +149,7 @@ class RunFolder:
             "seed": started.get("seed"),
             "device": started.get("device"),
             "threads": started.get("threads"),
+            "ranks": started.get("ranks"),
             "times_resumed": sum(event["event"] == "resumed" for event in events),
             "base_training": _last(events, "base_training") or None,
             "classes": metrics.classes_seen(records)[-1],

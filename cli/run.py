@@ -11,6 +11,7 @@ import click
 from click.core import ParameterSource
 
 from acil.cli.console import silence_third_parties
+from acil.cli.launch import lift_thread_limit
 from acil.cli.settings import RunSettings
 
 EXAMPLES = """
@@ -21,6 +22,7 @@ Examples:
   acil run --phases 50 --data cifar100 --backbone resnet32 --buffer-size 8192
   acil run --phases 5 --data features:imagenet.npz --base-classes 0
   acil run --resume runs/glyphs-25-phases
+  torchrun --nproc-per-node 4 -m acil.cli run --phases 25
 """
 
 
@@ -147,28 +149,41 @@ def run(context: click.Context, /, output: Path | None, resume: Path | None, **o
     """
     if resume is not None:
         _refuse_other_options(context)
+    lift_thread_limit()
     silence_third_parties()
     from acil.cli.console import stdout
     from acil.cli.device import usable_device
-    from acil.cli.experiment import Experiment, run_experiment
+    from acil.cli.experiment import run_experiment
+    from acil.cli.ranks import command, end_at_once, follow, prepare, tell_when_ended
     from acil.cli.results import RunFolder
     from acil.cli.tables import summary_view
+    from acil.distributed import Ranks
+    from acil.errors import RankLostError
 
+    ranks = Ranks.of_torchrun()
+    if ranks is not None and not ranks.is_first:
+        follow(ranks)
+        return
     if resume is not None:
         folder = RunFolder.open(resume)
-        experiment = Experiment.prepare(RunSettings.from_config(folder.config))
+        experiment = prepare(RunSettings.from_config(folder.config), ranks)
         folder.append("resumed")
     else:
         settings = RunSettings(**{**options, "device": usable_device(str(options["device"]))})  # type: ignore[arg-type]
-        experiment = Experiment.prepare(settings)
+        experiment = prepare(settings, ranks)
         experiment.new_learner()  # so that a bad backbone or checkpoint is refused before there is a folder
-        command = shlex.join(["acil", *sys.argv[1:]])
-        folder = RunFolder.create(output or _default_output(settings), settings.as_config(), command)
+        typed = shlex.join([*command(ranks), *sys.argv[1:]])
+        folder = RunFolder.create(output or _default_output(settings), settings.as_config(), typed)
+    how_to_go_on = "go on with: " + shlex.join([*command(ranks), "run", "--resume", str(folder.path)])
+    if ranks is not None:
+        tell_when_ended(how_to_go_on)
     try:
-        run_experiment(experiment, folder)
+        run_experiment(experiment, folder, ranks)
     except KeyboardInterrupt:
-        click.echo(f"interrupted; go on with: acil run --resume {folder.path}", err=True)
+        click.echo(f"interrupted; {how_to_go_on}", err=True)
         context.exit(130)
+    except RankLostError as error:
+        end_at_once(f"{error}; {how_to_go_on}")
     stdout().print(summary_view(folder))
 
 

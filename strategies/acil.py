@@ -69,6 +69,7 @@ class ACIL(SupervisedTemplate):  # type: ignore[misc]
     method = "acil"  # what ``from_backbone`` builds
     model: AnalyticLearner
     dataloader: Iterable[MiniBatch]
+    mbatch: MiniBatch
     _stop_training: bool
 
     def __init__(
@@ -152,7 +153,7 @@ class ACIL(SupervisedTemplate):  # type: ignore[misc]
                 labels.append(batch[1])
         if not features:
             raise ValueError("there is nothing to evaluate on; give at least one experience that holds data")
-        return count_correct(self.model, torch.cat(features), torch.cat(labels))
+        return self._count(torch.cat(features), torch.cat(labels))
 
     def make_optimizer(self, **kwargs: Any) -> None:
         """Nothing: there are no gradients."""
@@ -196,8 +197,7 @@ class ACIL(SupervisedTemplate):  # type: ignore[misc]
             self._before_forward(**kwargs)
             features.append(self.model.extract(self.mb_x))
             labels.append(self.mb_y)
-            with torch.no_grad():
-                self.mb_output = self._padded(self.model.classify(features[-1]))
+            self.mb_output = self._training_output(features[-1])
             self._after_forward(**kwargs)
             self.loss = self.loss + self.criterion()
 
@@ -207,10 +207,9 @@ class ACIL(SupervisedTemplate):  # type: ignore[misc]
             self._after_update(**kwargs)
             self._after_training_iteration(**kwargs)
         if not self._stop_training:
-            refuse_other_samples(sum(map(len, labels)), len(self.experience.dataset))
+            refuse_other_samples(sum(map(len, labels)), self._expected_samples())
         self._stop_training = False  # it would skip the next experience of the same call
-        if features:
-            self.model.learn_features(torch.cat(features), torch.cat(labels))
+        self._learn(features, labels)
 
     def forward(self) -> Tensor:
         """Logits of the current mini-batch of features, for labels from 0 to the largest known."""
@@ -240,6 +239,22 @@ class ACIL(SupervisedTemplate):  # type: ignore[misc]
         padded = logits.new_full((len(logits), width), UNSEEN_LOGIT)
         padded[:, known] = logits
         return padded
+
+    @torch.no_grad()
+    def _training_output(self, features: Tensor) -> Tensor:
+        """Logits of training features, of the classifier as it was before the experience."""
+        return self._padded(self.model.classify(features))
+
+    def _learn(self, features: list[Tensor], labels: list[Tensor]) -> None:
+        if features:
+            self.model.learn_features(torch.cat(features), torch.cat(labels))
+
+    def _count(self, features: Tensor, labels: Tensor) -> ClassCounts:
+        return count_correct(self.model, features, labels)
+
+    def _expected_samples(self) -> int:
+        """How many samples of the experience the loader must serve."""
+        return len(self.experience.dataset)
 
     def _expected_classes(self) -> list[int]:
         """The experience's classes; experiences without task boundaries do not tell."""

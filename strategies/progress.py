@@ -8,7 +8,7 @@ from typing import Any
 from avalanche.core import BaseSGDPlugin
 
 
-class EpochProgress(BaseSGDPlugin):  # type: ignore[misc]
+class EpochProgress(BaseSGDPlugin, supports_distributed=True):  # type: ignore[misc, call-arg]
     """Calls back after every iteration.
 
     Args:
