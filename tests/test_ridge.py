@@ -1,6 +1,8 @@
 """The solve against numpy, its errors and warnings, automatic gamma, leverage."""
 
 import math
+import threading
+import time
 import warnings
 
 import numpy as np
@@ -56,6 +58,24 @@ def test_the_factor_reads_only_the_upper_triangle_and_solves(dim: int) -> None:
 def test_the_factor_lies_in_the_memory_of_the_matrix() -> None:
     matrix = positive_definite(50)
     assert CholeskyFactor(matrix).lower.data_ptr() == matrix.data_ptr()
+
+
+def test_other_threads_go_on_while_a_matrix_is_factorised() -> None:
+    matrix = positive_definite(1_500)
+    seconds: list[float] = []
+
+    def factorise() -> None:
+        started = time.perf_counter()
+        CholeskyFactor(matrix)
+        seconds.append(time.perf_counter() - started)
+
+    thread = threading.Thread(target=factorise)
+    thread.start()
+    turns = 0
+    while thread.is_alive():
+        time.sleep(0.001)
+        turns += 1
+    assert turns >= min(5, seconds[0] / 0.02)  # one turn or none, were the interpreter's lock held
 
 
 def test_a_matrix_that_is_not_positive_definite_is_reported() -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import torch
-from scipy.linalg import lapack
 from torch import Tensor
+
+from acil.head import lapack
 
 # Steps of inverse iteration: enough for the order of magnitude of the smallest eigenvalue.
 INVERSE_ITERATIONS = 4
@@ -30,7 +31,7 @@ class CholeskyFactor:
             torch.linalg.cholesky_ex(self._lower, out=(self._lower, info))
             self.info = int(info)
         else:
-            _, self.info = lapack.dpotrf(self._lower.numpy(), lower=1, clean=1, overwrite_a=1)
+            self.info = lapack.factorise(self._lower)
 
     @property
     def lower(self) -> Tensor:
@@ -41,7 +42,8 @@ class CholeskyFactor:
         """``M^-1 right`` for (d, k) float64."""
         if right.is_cuda:
             return torch.cholesky_solve(right, self._lower)
-        solution: Tensor = torch.from_numpy(lapack.dpotrs(self._lower.numpy(), right.numpy(), lower=1)[0])
+        solution = right.t().clone(memory_format=torch.contiguous_format).t()
+        lapack.substitute(self._lower, solution)
         return solution
 
     def whiten(self, right: Tensor) -> Tensor:
@@ -53,8 +55,8 @@ class CholeskyFactor:
         """Trace of ``M^-1``, at the price of the factor: L becomes its inverse, and nothing else works afterwards."""
         if self._lower.is_cuda:
             return float(torch.linalg.inv_ex(self._lower).inverse.square().sum())
-        inverse, _ = lapack.dtrtri(self._lower.numpy(), lower=1, overwrite_c=1)
-        return float(torch.linalg.vector_norm(torch.from_numpy(inverse))) ** 2
+        lapack.invert(self._lower)
+        return float(torch.linalg.vector_norm(self._lower)) ** 2
 
     def smallest_eigenvalue(self) -> float:
         """The smallest eigenvalue of M, to its order of magnitude, by inverse iteration."""
