@@ -6,23 +6,16 @@ python benchmarks/learning_throughput.py [--dims 4096 8192] [--rows 4096]
 from __future__ import annotations
 
 import argparse
-import time
-from collections.abc import Callable
 
 import torch
 from rich.console import Console
 from rich.table import Table
+from timing import once, seconds
 
 from acil import ExactHead, RecursiveHead
 from acil.head.integer_product import exact_kernel
 
 CLASSES = 100
-
-
-def seconds(action: Callable[[], object], repeats: int) -> float:
-    """The shortest of several timings, after one call to warm up."""
-    action()
-    return min(_timed(action) for _ in range(repeats))
 
 
 def naive_recursion(inverse: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
@@ -36,14 +29,16 @@ def compare(dim: int, rows: int, device: torch.device) -> Table:
     generator = torch.Generator().manual_seed(0)
     features = torch.relu(torch.randn(rows, dim, generator=generator)).to(device)
     labels = torch.randint(0, CLASSES, (rows,), generator=generator).to(device)
-    exact = ExactHead(dim).to(device)
+    exact, wide = ExactHead(dim).to(device), ExactHead(dim, bits=16).to(device)
     integers = torch.randint(-127, 128, (rows, dim), generator=generator, dtype=torch.int8).to(device)
     transposed = integers.t().contiguous()
     doubles = features.double()
     results = {
-        "ExactHead.learn": seconds(lambda: exact.learn(features, labels), 5),
-        "RecursiveHead.learn": _timed(lambda: RecursiveHead(dim).to(device).learn(features, labels)),
-        "recursion, left to right": _timed(lambda: naive_recursion(torch.eye(dim, dtype=torch.float64) * 10, doubles)),
+        "ExactHead, 8 bits": seconds(lambda: exact.learn(features, labels), 5),
+        "ExactHead, 8 bits, a phase of 4 batches": seconds(lambda: exact.learn_phase([(features, labels)] * 4), 2) / 4,
+        "ExactHead, 16 bits": seconds(lambda: wide.learn(features, labels), 2),
+        "RecursiveHead": once(lambda: RecursiveHead(dim).to(device).learn(features, labels)),
+        "recursion, left to right": once(lambda: naive_recursion(torch.eye(dim, dtype=torch.float64) * 10, doubles)),
         "int8 product alone, all d x d": seconds(lambda: exact_kernel(device)(transposed, integers), 5),
         "float64 product alone, all d x d": seconds(lambda: doubles.t() @ doubles, 1),
     }
@@ -51,17 +46,9 @@ def compare(dim: int, rows: int, device: torch.device) -> Table:
     for heading in ("", "seconds", "samples/s", "slower than ExactHead"):
         table.add_column(heading, justify="left" if not heading else "right")
     for name, spent in results.items():
-        ratio = spent / results["ExactHead.learn"]
+        ratio = spent / results["ExactHead, 8 bits"]
         table.add_row(name, f"{spent:.3f}", f"{rows / spent:,.0f}", f"{ratio:.2f} x")
     return table
-
-
-def _timed(action: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    action()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
 
 
 def main() -> None:

@@ -5,63 +5,60 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from acil.head import lapack
-
 # Steps of inverse iteration: enough for the order of magnitude of the smallest eigenvalue.
 INVERSE_ITERATIONS = 4
+
+# Columns of the inverse at a time: wide enough for the kernel, small beside the factor.
+BLOCK_WIDTH = 256
 
 
 class CholeskyFactor:
     """The factor of a symmetric positive definite matrix ``M = L L^T``.
 
-    On a CPU LAPACK is called directly: it factorises in place and a third faster than ``torch.linalg`` does, which
-    copies the matrix first.
-
     Args:
-        matrix: M, (d, d) float64, row-major, of which the upper triangle is read; its memory becomes the factor's.
+        matrix: M, (d, d) float64, row-major, of which the upper triangle is read; on a CPU its memory becomes the
+            factor's, so that no second matrix is alive.
 
     Attributes:
+        lower: L, (d, d) float64.
         info: 0, or the order of the first leading minor that is not positive definite; nothing else works then.
     """
 
     def __init__(self, matrix: Tensor) -> None:
-        self._lower = matrix.t()  # the upper triangle in rows is the lower one in columns, as LAPACK reads it
+        lower = matrix.t()  # the upper triangle in rows is the lower one in columns, as LAPACK wants it
         if matrix.is_cuda:
-            info = torch.zeros((), dtype=torch.int32, device=matrix.device)
-            torch.linalg.cholesky_ex(self._lower, out=(self._lower, info))
-            self.info = int(info)
+            self.lower, info = torch.linalg.cholesky_ex(lower)
         else:
-            self.info = lapack.factorise(self._lower)
-
-    @property
-    def lower(self) -> Tensor:
-        """L, (d, d) float64."""
-        return self._lower
+            info = torch.empty((), dtype=torch.int32)
+            torch.linalg.cholesky_ex(lower, out=(lower, info))
+            self.lower = lower
+        self.info = int(info)
 
     def solve(self, right: Tensor) -> Tensor:
         """``M^-1 right`` for (d, k) float64."""
-        if right.is_cuda:
-            return torch.cholesky_solve(right, self._lower)
-        solution = right.t().clone(memory_format=torch.contiguous_format).t()
-        lapack.substitute(self._lower, solution)
+        solution: Tensor = torch.linalg.solve_triangular(self.lower.t(), self.whiten(right), upper=True)
         return solution
 
     def whiten(self, right: Tensor) -> Tensor:
         """``L^-1 right`` for (d, k) float64: the squares of a column sum up to ``x^T M^-1 x``."""
-        whitened: Tensor = torch.linalg.solve_triangular(self._lower, right, upper=False)
+        whitened: Tensor = torch.linalg.solve_triangular(self.lower, right, upper=False)
         return whitened
 
     def inverse_trace(self) -> float:
-        """Trace of ``M^-1``, at the price of the factor: L becomes its inverse, and nothing else works afterwards."""
-        if self._lower.is_cuda:
-            return float(torch.linalg.inv_ex(self._lower).inverse.square().sum())
-        lapack.invert(self._lower)
-        return float(torch.linalg.vector_norm(self._lower)) ** 2
+        """Trace of ``M^-1``: the sum of the squares of ``L^-1``, whose columns are zero above the diagonal."""
+        trace = 0.0
+        for start in range(0, len(self.lower), BLOCK_WIDTH):
+            rest = self.lower[start:, start:]
+            columns = torch.zeros(len(rest), min(BLOCK_WIDTH, len(rest)), dtype=rest.dtype, device=rest.device)
+            columns.fill_diagonal_(1.0)
+            inverse = torch.linalg.solve_triangular(rest, columns, upper=False)
+            trace += float(torch.linalg.vector_norm(inverse)) ** 2
+        return trace
 
     def smallest_eigenvalue(self) -> float:
         """The smallest eigenvalue of M, to its order of magnitude, by inverse iteration."""
         generator = torch.Generator().manual_seed(0)
-        vector = torch.randn(len(self._lower), 1, generator=generator, dtype=torch.float64).to(self._lower.device)
+        vector = torch.randn(len(self.lower), 1, generator=generator, dtype=torch.float64).to(self.lower.device)
         growth = 1.0
         for _ in range(INVERSE_ITERATIONS):
             vector = self.solve(vector / torch.linalg.vector_norm(vector))
