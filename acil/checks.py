@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import difflib
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
 import torch
 from torch import Tensor
 
-# Torch's wider unsigned integers lack most operations.
+# Torch's wider unsigned integers and its 8-bit floating-point types lack most operations.
 LABEL_DTYPES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+FLOAT_DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
 def check_features(features: Tensor, dim: int) -> None:
@@ -15,13 +21,10 @@ def check_features(features: Tensor, dim: int) -> None:
     Raises:
         ValueError: says what was expected, what came, and what to do.
     """
-    if not isinstance(features, Tensor):
-        raise ValueError(f"features must be a torch.Tensor, got {type(features).__name__}")
+    check_tensor(features, "features")
     if features.ndim != 2 or features.shape[1] != dim:
         raise ValueError(f"features must have shape (n, {dim}), got {tuple(features.shape)}")
-    if not features.is_floating_point():
-        raise ValueError(f"features must be floating point, got {features.dtype}; call .float() first")
-    check_finite(features, "features")
+    check_values(features, "features")
 
 
 def check_images(images: Tensor) -> None:
@@ -30,13 +33,49 @@ def check_images(images: Tensor) -> None:
     Raises:
         ValueError: says what was expected, what came, and what to do.
     """
-    if not isinstance(images, Tensor) or images.ndim < 2:
-        shape = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
-        raise ValueError(f"images must be a tensor of shape (n, C, H, W), got {shape}")
-    if images.is_floating_point():
+    check_tensor(images, "images")
+    if images.ndim < 2:
+        raise ValueError(f"images must be a tensor of shape (n, C, H, W), got {tuple(images.shape)}")
+    if images.dtype in FLOAT_DTYPES:
         check_finite(images, "images")
     elif images.dtype != torch.uint8:
         raise ValueError(f"images must be floating point in [0, 1] or uint8, got {images.dtype}")
+
+
+def check_tensor(value: object, name: str) -> None:
+    """Refuse anything but a dense tensor that holds values.
+
+    Raises:
+        ValueError: says what came instead.
+    """
+    if not isinstance(value, Tensor):
+        raise ValueError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
+    if value.layout != torch.strided or value.is_meta:
+        raise ValueError(f"{name} must be a dense tensor, got one of layout {value.layout} on {value.device}")
+
+
+def check_device(value: Tensor, name: str, device: torch.device) -> None:
+    """Refuse tensors on another device.
+
+    Raises:
+        ValueError: says where it should be.
+    """
+    if value.device != device:
+        raise ValueError(f"{name} must be on {device}, got one on {value.device}; call .to({str(device)!r}) first")
+
+
+def check_values(values: Tensor, name: str) -> None:
+    """Refuse anything but a dense tensor of finite floating-point rows, of whatever width.
+
+    Raises:
+        ValueError: says what was expected, what came, and what to do.
+    """
+    check_tensor(values, name)
+    if values.dtype not in FLOAT_DTYPES:
+        raise ValueError(f"{name} must be floating point, got {values.dtype}; call .float() first")
+    if not values.ndim:
+        raise ValueError(f"{name} must be rows, got a single value")
+    check_finite(values, name)
 
 
 def check_finite(values: Tensor, name: str) -> None:
@@ -62,8 +101,7 @@ def check_labels(labels: Tensor, rows: int) -> None:
     Raises:
         ValueError: says what was expected, what came, and what to do.
     """
-    if not isinstance(labels, Tensor):
-        raise ValueError(f"labels must be a torch.Tensor, got {type(labels).__name__}")
+    check_tensor(labels, "labels")
     if labels.dtype not in LABEL_DTYPES:
         raise ValueError(f"labels must be integers, got {labels.dtype}; call .long() first")
     if labels.ndim != 1 or len(labels) != rows:
@@ -73,20 +111,87 @@ def check_labels(labels: Tensor, rows: int) -> None:
 
 
 def check_positive(value: float, name: str) -> None:
-    """Refuse anything but a finite number above zero.
+    """Refuse anything but a finite number above zero whose inverse is finite as well.
 
     Raises:
         ValueError: quotes the value.
     """
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
+    smallest, largest = sys.float_info.min, sys.float_info.max
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not smallest <= value <= largest:
         raise ValueError(f"{name} must be a finite number above 0, got {value!r}")
 
 
 def check_count(value: int, name: str) -> None:
-    """Refuse anything but a whole number of at least 1.
+    """Refuse anything but a whole number of at least 1, and below 2^31 as memory is finite.
 
     Raises:
         ValueError: quotes the value.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value < 2**31:
+        raise ValueError(f"{name} must be a whole number of at least 1 and below 2^31, got {value!r}")
+
+
+def check_seed(value: int) -> None:
+    """Refuse anything but a whole number of 64 bits.
+
+    Raises:
+        ValueError: quotes the value.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or not -(2**63) <= value < 2**63:
+        raise ValueError(f"seed must be a whole number from -2^63 to 2^63 - 1, got {value!r}")
+
+
+def check_name(name: str, known: Iterable[str], kind: str) -> None:
+    """Refuse a name that is not among the known ones.
+
+    Raises:
+        ValueError: says which there are, and which is near.
+    """
+    names = list(known)
+    if not isinstance(name, str) or name not in names:
+        near = difflib.get_close_matches(name, names, n=1) if isinstance(name, str) else []
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise ValueError(f"there is no {kind} {name!r}; {hint}There are: {', '.join(names)}")
+
+
+def check_path(path: str | Path) -> Path:
+    """The path as a ``Path``, if it is one at all.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if not isinstance(path, (str, Path)) or "\0" in str(path):
+        raise ValueError(f"path must be a str or Path of a file, got {path!r}")
+    return Path(path)
+
+
+def check_class_names(names: tuple[str, ...]) -> None:
+    """Refuse anything but a sequence of names; one string is none, though Python would take it for its letters.
+
+    Raises:
+        ValueError: quotes the value.
+    """
+    if not isinstance(names, (tuple, list)) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"class_names must be a tuple of str, got {names!r}")
+
+
+def check_image_shape(shape: tuple[int, ...] | None) -> None:
+    """Refuse anything but whole numbers such as (C, H, W), or None where the shape is not known.
+
+    Raises:
+        ValueError: quotes the value.
+    """
+    if shape is not None and not isinstance(shape, (tuple, list)):
+        raise ValueError(f"image_shape must be a tuple such as (3, 32, 32), got {shape!r}")
+    for size in shape or ():
+        check_count(size, "every size in image_shape")
+
+
+def check_type(value: object, kind: type, name: str) -> None:
+    """Refuse objects of another class.
+
+    Raises:
+        ValueError: says what came instead.
+    """
+    if not isinstance(value, kind):
+        raise ValueError(f"{name} must be a {kind.__name__}, got {type(value).__name__}")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from acil.checks import check_images
-from acil.extract import scaled
+from acil.buffer import Buffer
+from acil.checks import check_features, check_images
+from acil.extract import backbone_features, scaled
 
 
 class Classifier(nn.Module):
@@ -28,7 +29,7 @@ class Classifier(nn.Module):
     def __init__(
         self,
         backbone: nn.Module,
-        buffer: nn.Module,
+        buffer: Buffer,
         head: nn.Module,
         classes: Tensor,
         class_names: tuple[str, ...] = (),
@@ -51,8 +52,9 @@ class Classifier(nn.Module):
         """The likeliest label of each (n, C, H, W) image: (n,) int64.
 
         Raises:
-            ValueError: the images are not finite or no images.
+            ValueError: the images are not finite, no images, or none that the backbone takes.
         """
         check_images(images)
-        labels: Tensor = self(images.to(self.classes.device))[1]
-        return labels
+        features = backbone_features(self.backbone, images.to(self.classes.device))
+        check_features(features, self.buffer.in_features)
+        return self.classes[self.head(self.buffer(features)).argmax(dim=1)]

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from acil.checks import check_image_shape, check_path
 from acil.classifier import Classifier
 from acil.files import write_atomically
 
@@ -30,7 +31,8 @@ def export_classifier(classifier: Classifier, path: str | Path, image_shape: tup
     Raises:
         ValueError: the suffix is another, the network cannot be exported, or packages are missing; says which.
     """
-    path = Path(path)
+    path = check_path(path)
+    check_image_shape(image_shape)
     writers = {".onnx": _onnx, ".pt2": _program}
     if path.suffix not in writers:
         raise ValueError(f"the suffix chooses the format: {' or '.join(writers)}, got {path.name!r}")

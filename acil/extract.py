@@ -33,6 +33,29 @@ def constant_batches(rows: Tensor, size: int) -> Iterator[tuple[Tensor, int]]:
         yield batch, real
 
 
+def backbone_features(backbone: nn.Module, images: Tensor) -> Tensor:
+    """What the backbone makes of (n, C, H, W) images: (n, f).
+
+    Raises:
+        ValueError: it cannot take such images, or gives something else.
+    """
+    try:
+        features = backbone(scaled(images))
+    except torch.cuda.OutOfMemoryError:
+        raise
+    except RuntimeError as error:  # what torch says of shapes and dtypes that do not fit
+        raise ValueError(
+            f"the backbone fails on images of shape {tuple(images.shape)} and dtype {images.dtype}: {error}"
+        ) from error
+    if not isinstance(features, Tensor) or features.ndim != 2 or len(features) != len(images):
+        shape = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
+        raise ValueError(
+            f"the backbone must give features of shape (n, f) for n = {len(images)} images, got {shape}; "
+            "end it with pooling and nn.Flatten"
+        )
+    return features
+
+
 @torch.no_grad()
 def extract_features(
     backbone: nn.Module,
@@ -60,7 +83,7 @@ def extract_features(
     backbone.eval()
     try:
         features = [
-            _checked_features(backbone(scaled(batch.to(device))), batch_size)[:real].float()
+            backbone_features(backbone, batch.to(device))[:real].float()
             for batch, real in _reported(constant_batches(images, batch_size), progress)
         ]
     finally:
@@ -93,13 +116,3 @@ def _reported(batches: Iterator[tuple[Tensor, int]], progress: Progress | None) 
         yield batch, real
         if progress is not None:
             progress(real)
-
-
-def _checked_features(features: Tensor, rows: int) -> Tensor:
-    if not isinstance(features, Tensor) or features.ndim != 2 or len(features) != rows:
-        shape = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
-        raise ValueError(
-            f"the backbone must give features of shape (n, f) for n = {rows} images, got {shape}; "
-            "end it with pooling and nn.Flatten"
-        )
-    return features

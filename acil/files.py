@@ -13,6 +13,8 @@ def write_atomically(path: Path, content: bytes) -> None:
     Raises:
         ValueError: the folder cannot be written or the disk is full; ``path`` is untouched.
     """
+    if os.path.isdir(path):  # noqa: PTH112 (Path.is_dir fails on names that are too long)
+        raise ValueError(f"cannot write {path}: it is a folder; choose the name of a file")
     # One name per file: what a killed process left behind is overwritten by the next write, never piled up.
     temporary = path.with_name(f".{path.name}.tmp")
     try:
@@ -24,7 +26,7 @@ def write_atomically(path: Path, content: bytes) -> None:
             temporary.chmod(path.stat().st_mode & 0o777)
         temporary.replace(path)
     except OSError as error:
-        if path.parent.is_dir():
+        with suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise ValueError(f"cannot write {path}: {error.strerror}; free space or choose another folder") from error
     with suppress(OSError):  # the file is whole; some file systems cannot sync a folder

@@ -11,16 +11,26 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from acil.backbones import create_backbone
+from acil.backbones import Backbone, create_backbone
 from acil.buffer import Buffer, create_buffer
-from acil.checks import check_count, check_features, check_images, check_labels
+from acil.checks import (
+    check_class_names,
+    check_count,
+    check_features,
+    check_image_shape,
+    check_images,
+    check_labels,
+    check_path,
+    check_type,
+)
 from acil.class_names import match_names
 from acil.classifier import Classifier
 from acil.errors import ModelFileError, NotLearnedError
 from acil.export import export_classifier
-from acil.extract import Progress, constant_batches, extract_features, scaled
+from acil.extract import Progress, backbone_features, constant_batches, extract_features, scaled
 from acil.head import AnalyticHead, ExactHead, create_head
 from acil.serialize import fingerprint, load_tensors, save_tensors
+from acil.transaction import all_or_nothing
 
 # Rows whose moments are one product: more rows spread the cost of adding it up.
 LEARNING_ROWS = 4_096
@@ -64,7 +74,15 @@ class AnalyticLearner(nn.Module):
         image_shape: tuple[int, ...] | None = None,
     ) -> None:
         super().__init__()
+        check_type(backbone, nn.Module, "backbone")
+        check_type(buffer, Buffer, "buffer")
+        check_type(head, AnalyticHead, "head")
+        check_class_names(class_names)
         check_count(batch_size, "batch_size")
+        check_image_shape(image_shape)
+        width = backbone.num_features if isinstance(backbone, Backbone) else buffer.in_features
+        if buffer.in_features != width:
+            raise ValueError(f"the backbone gives {width} features, but the buffer layer expects {buffer.in_features}")
         if buffer.dim != head.dim:
             raise ValueError(f"the buffer layer gives {buffer.dim} features, but the head expects {head.dim}")
         self.backbone = backbone
@@ -72,7 +90,7 @@ class AnalyticLearner(nn.Module):
         self.head = head
         self.class_names = tuple(class_names)
         self.batch_size = batch_size
-        self.image_shape = image_shape
+        self.image_shape = None if image_shape is None else tuple(image_shape)
         self.freeze()
 
     @property
@@ -119,8 +137,7 @@ class AnalyticLearner(nn.Module):
         check_images(images)
         if not len(self.classes):
             raise ValueError("nothing was learned yet; call learn first")
-        batches = torch.split(images, self.batch_size)
-        return torch.cat([self.classes[self(batch.to(self.device)).argmax(dim=1)] for batch in batches])
+        return torch.cat([self._predict(batch.to(self.device)) for batch in torch.split(images, self.batch_size)])
 
     def extract(self, images: Tensor, progress: Progress | None = None) -> Tensor:
         """Backbone features of (n, C, H, W) images: (n, f) float32, reproducible to the bit.
@@ -150,7 +167,9 @@ class AnalyticLearner(nn.Module):
     def learn_features(self, features: Tensor, labels: Tensor) -> None:
         """Learn backbone features (n, f) that ``extract`` gave, as one phase; see ``learn``."""
         self._check_samples(features, labels)
-        if len(features):
+        if not len(features):
+            return
+        with all_or_nothing(*self._uncalibrated()):
             if not self.is_calibrated:
                 self.calibrate(features)
             self.head.learn_phase(self._expanded(features, labels))
@@ -165,12 +184,15 @@ class AnalyticLearner(nn.Module):
         Raises:
             ValueError: shapes, dtypes or values differ, or there are no rows; nothing has changed then.
         """
-        self._check_samples(features, torch.zeros(len(features), dtype=torch.int64))
-        if not self.buffer.is_calibrated:
-            self.buffer.calibrate(features.to(self.device))
-        if not self.head.is_calibrated:
-            spread = features[:: -(-len(features) // LEARNING_ROWS)]
-            self.head.calibrate(self._expand(spread))
+        self.buffer.check(features)
+        if not len(features):
+            raise ValueError("calibration needs at least one row of features, got none")
+        with all_or_nothing(*self._uncalibrated()):
+            if not self.buffer.is_calibrated:
+                self.buffer.calibrate(features.to(self.device))
+            if not self.head.is_calibrated:
+                spread = features[:: -(-len(features) // LEARNING_ROWS)]
+                self.head.calibrate(self._expand(spread))
 
     def forget(self, images: Tensor, labels: Tensor) -> None:
         """Unlearn images: the digest is then that of never having learned them.
@@ -193,7 +215,9 @@ class AnalyticLearner(nn.Module):
         """Unlearn backbone features (n, f) that ``extract`` gave; see ``forget``."""
         head = self._exact_head("forget")
         self._check_samples(features, labels)
-        if len(features) and not len(self.classes):
+        if not len(features):
+            return
+        if not len(self.classes):
             raise NotLearnedError("nothing was learned yet, so there is nothing to forget")
         forgotten = head.fresh()
         forgotten.learn_phase(self._expanded(features, labels))
@@ -210,6 +234,7 @@ class AnalyticLearner(nn.Module):
                 changed then.
         """
         head = self._exact_head("merge")
+        check_type(other, AnalyticLearner, "the other learner to merge")
         others, theirs = other._exact_head("merge"), other.fingerprints()
         different = [part for part, value in self.fingerprints().items() if value != theirs[part]]
         if different:
@@ -257,7 +282,7 @@ class AnalyticLearner(nn.Module):
             ValueError: nothing was learned yet, the shape is not known, the suffix is another, or the network
                 cannot be exported.
         """
-        shape = image_shape or self.image_shape
+        shape = self.image_shape if image_shape is None else image_shape
         if shape is None:
             raise ValueError("the learner does not know the shape of its images; tell it: image_shape=(C, H, W)")
         export_classifier(self.snapshot(), path, shape)
@@ -270,7 +295,11 @@ class AnalyticLearner(nn.Module):
             ValueError: nothing was learned yet, the head has no leverage, or the images are not finite.
         """
         head = self._exact_head("give a leverage")
-        return head.leverage(self._expand(self.extract(images)))
+        if not len(self.classes):
+            raise ValueError("nothing was learned yet; call learn first")
+        features = self.extract(images)
+        self.buffer.check(features)
+        return head.leverage(self._expand(features))
 
     def digest(self) -> str:
         """SHA-256 of everything learned; see ``FeatureMoments.digest``.
@@ -303,23 +332,13 @@ class AnalyticLearner(nn.Module):
             notes: JSON-able facts to keep beside it, found again by ``acil.serialize.load_metadata``.
 
         Raises:
-            ValueError: the file cannot be written; an earlier one is untouched.
+            ValueError: the file cannot be written, or the notes not as JSON; an earlier one is untouched.
         """
-        exact = isinstance(self.head, ExactHead)
-        metadata = {
-            "backbone": getattr(self.backbone, "spec", None),
-            "buffer": self.buffer.spec,
-            "head": self.head.spec,
-            "batch_size": self.batch_size,
-            "image_shape": self.image_shape,
-            "class_names": list(self.class_names),
-            "classes": self.classes.tolist(),
-            "counts": self.head.counts.tolist(),
-            "scale": float(self.head.quantizer.scale) if isinstance(self.head, ExactHead) else None,
-            "digest": self.digest() if exact else None,
-            "notes": dict(notes or {}),
-        }
-        save_tensors(Path(path), self.state_dict(), metadata)
+        if notes is not None:
+            check_type(notes, Mapping, "notes")
+        backbone = getattr(self.backbone, "spec", None)
+        metadata = {"backbone": backbone, **self._facts(), "notes": dict(notes or {})}
+        save_tensors(check_path(path), self.state_dict(), metadata)
 
     @classmethod
     def load(cls, path: str | Path, backbone: nn.Module | None = None) -> AnalyticLearner:
@@ -333,7 +352,7 @@ class AnalyticLearner(nn.Module):
             ModelFileError: the file is missing, truncated, tampered with, of another format, or does not fit the
                 backbone; names the file.
         """
-        path = Path(path)
+        path = check_path(path)
         tensors, metadata = load_tensors(path)
         if backbone is None and metadata.get("backbone") is None:
             raise ModelFileError(
@@ -341,24 +360,48 @@ class AnalyticLearner(nn.Module):
             )
         try:
             learner = cls._from_metadata(metadata, backbone)
-            learner.load_state_dict(tensors)
+            with all_or_nothing(learner.backbone):
+                learner.load_state_dict(tensors)
+                wrong = [name for name, fact in learner._facts().items() if fact != metadata[name]]
+                wrong += [name for name, value in learner.state_dict().items() if value.shape != tensors[name].shape]
+                if wrong:
+                    raise ValueError(f"its metadata and its tensors contradict each other in {' and '.join(wrong)}")
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise ModelFileError(f"{path} does not fit this backbone or this version of acil: {error}") from error
-        if metadata.get("digest") is not None and learner.digest() != metadata["digest"]:
-            raise ModelFileError(f"{path} is damaged: its moments do not match its digest; restore it from a copy")
+            raise ModelFileError(
+                f"{path} is damaged, or does not fit this backbone or this version of acil: {error}"
+            ) from error
         return learner
+
+    def _facts(self) -> dict[str, Any]:
+        """What a model file tells about the learner without its tensors, as JSON gives it back."""
+        exact = isinstance(self.head, ExactHead)
+        return {
+            "buffer": self.buffer.spec,
+            "head": self.head.spec,
+            "batch_size": self.batch_size,
+            "image_shape": None if self.image_shape is None else list(self.image_shape),
+            "class_names": list(self.class_names),
+            "classes": self.classes.tolist(),
+            "counts": self.head.counts.tolist(),
+            "scale": float(self.head.quantizer.scale) if isinstance(self.head, ExactHead) else None,
+            "digest": self.digest() if exact else None,
+        }
 
     @classmethod
     def _from_metadata(cls, metadata: Mapping[str, Any], backbone: nn.Module | None) -> AnalyticLearner:
-        shape = metadata["image_shape"]
         return cls(
             create_backbone(**metadata["backbone"]) if backbone is None else backbone,
             create_buffer(**metadata["buffer"]),
             create_head(**metadata["head"]),
-            class_names=tuple(metadata["class_names"]),
+            class_names=metadata["class_names"],
             batch_size=metadata["batch_size"],
-            image_shape=None if shape is None else tuple(shape),
+            image_shape=metadata["image_shape"],
         )
+
+    def _predict(self, images: Tensor) -> Tensor:
+        features = backbone_features(self.backbone, images)
+        check_features(features, self.buffer.in_features)
+        return self.classes[self.classify(features).argmax(dim=1)]
 
     def _labels_of(self, other: AnalyticLearner) -> tuple[Tensor, tuple[str, ...]]:
         """The labels here of the other's classes, and the class names of both."""
@@ -370,12 +413,13 @@ class AnalyticLearner(nn.Module):
         label_of, class_names = match_names(names, self.class_names, self.classes.tolist())
         return torch.tensor([label_of[name] for name in names], dtype=torch.int64), class_names
 
+    def _uncalibrated(self) -> list[nn.Module]:
+        """What calibration changes, if it is still to come."""
+        return [] if self.is_calibrated else [self.buffer, self.head]
+
     def _check_samples(self, features: Tensor, labels: Tensor) -> None:
-        check_features(features, self.buffer.in_features)
+        self.buffer.check(features)
         check_labels(labels, len(features))
-        largest = torch.finfo(torch.float32).max / self.buffer.in_features**0.5
-        if len(features) and float(features.abs().max()) > largest:
-            raise ValueError(f"features must lie within +-{largest:.3g} to be expanded in float32; scale them down")
 
     def _expanded(self, features: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         labels = labels.to(self.device)

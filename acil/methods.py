@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ from torch import nn
 
 from acil.backbones import Backbone
 from acil.buffer import Buffer, FourierBuffer, GaussianKernelBuffer, LinearBuffer, RandomBuffer
+from acil.checks import check_name
 from acil.head import AnalyticHead, DualStreamHead, ExactHead, Gamma, RecursiveHead
 from acil.learner import AnalyticLearner
 
@@ -36,10 +36,7 @@ def find_method(name: str) -> Method:
     Raises:
         ValueError: there is none; says which there are.
     """
-    if name not in METHODS:
-        near = difflib.get_close_matches(name, METHODS, n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise ValueError(f"there is no method {name!r}; {hint}There are: {', '.join(METHODS)}")
+    check_name(name, METHODS, "method")
     return METHODS[name]
 
 

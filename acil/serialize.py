@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -34,14 +35,17 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
     """Write tensors and JSON-able metadata into one file, atomically.
 
     Raises:
-        ValueError: the file cannot be written; an earlier file of that name is untouched.
+        ValueError: the file cannot be written, or the metadata is no JSON; an earlier file is untouched.
     """
     stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     seen: set[int] = set()
     for name, tensor in stored.items():  # safetensors takes no tensor twice, as in networks with tied weights
         stored[name] = tensor.clone() if tensor.data_ptr() in seen else tensor
         seen.add(tensor.data_ptr())
-    text = json.dumps({"format": FORMAT, "format_version": FORMAT_VERSION, **metadata})
+    try:
+        text = json.dumps({"format": FORMAT, "format_version": FORMAT_VERSION, **metadata})
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"cannot write {path}: notes and specs must be JSON-able: {error}") from error
     header = {"acil": text, "checksum": _checksum(text, stored)}
     write_atomically(path, safetensors.torch.save(stored, header))
 
@@ -73,7 +77,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _read_header(path: Path) -> dict[str, str]:
-    if not path.is_file():
+    if not os.path.isfile(path):  # noqa: PTH113 (Path.is_file fails on names that are too long)
         raise ModelFileError(f"there is no model file {path}")
     try:
         with safe_open(path, framework="pt") as file:
@@ -88,9 +92,11 @@ def _read_header(path: Path) -> dict[str, str]:
 def _parse_metadata(path: Path, text: str) -> dict[str, Any]:
     try:
         metadata: dict[str, Any] = json.loads(text)
-        version = metadata["format_version"]
-    except (ValueError, KeyError, TypeError) as error:
+        name, version = metadata["format"], metadata["format_version"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelFileError(f"{path} is damaged: its metadata cannot be read") from error
+    if name != FORMAT:
+        raise ModelFileError(f"{path} holds a {name}, not a learner that acil saved")
     if version != FORMAT_VERSION:
         raise ModelFileError(
             f"{path} has format version {version}, this acil reads version {FORMAT_VERSION}; update acil"

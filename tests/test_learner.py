@@ -124,7 +124,7 @@ def test_the_backbone_stays_frozen(learned: AnalyticLearner) -> None:
         (torch.full((2, 1, 16, 16), float("nan")), "NaN"),
         (torch.zeros(2, 1, 16, 16, dtype=torch.int64), "uint8"),
         (torch.zeros(2), r"\(n, C, H, W\)"),
-        ([1, 2], r"\(n, C, H, W\)"),
+        ([1, 2], r"torch\.Tensor, got list"),
         (torch.zeros(2, 3, 16, 16), r"\(n, 1, H, W\)"),
     ],
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from acil.backbones.checkpoint import load_checkpoint
 from acil.backbones.convnet import ConvNet
 from acil.backbones.identity import Identity
 from acil.backbones.resnet import CifarResNet
-from acil.checks import check_count
+from acil.checks import check_count, check_name, check_path
 
 __all__ = ["Backbone", "available", "create_backbone"]
 
@@ -43,19 +42,16 @@ def create_backbone(name: str, *, channels: int = 3, checkpoint: str | Path | No
         ValueError: there is no such backbone, or channels or checkpoint do not fit it; says what would.
     """
     check_count(channels, "channels")
-    if name.startswith("torchvision:"):
+    if isinstance(name, str) and name.startswith("torchvision:"):
         from acil.backbones.torchvision_networks import TorchvisionNetwork
 
         if channels not in (1, 3):
             raise ValueError(f"{name} takes grey or colour images, got channels={channels}; choose 1 or 3")
         backbone: Backbone = TorchvisionNetwork(name.removeprefix("torchvision:"))
-    elif name in _NETWORKS:
-        backbone = _NETWORKS[name](channels)
     else:
-        near = difflib.get_close_matches(name, _NETWORKS, n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise ValueError(f"there is no backbone {name!r}; {hint}There are: {', '.join(available())}")
+        check_name(name, available(), "backbone")
+        backbone = _NETWORKS[name](channels)
     backbone.spec = {"name": name, "channels": channels}
     if checkpoint is not None:
-        load_checkpoint(backbone, Path(checkpoint))
+        load_checkpoint(backbone, check_path(checkpoint))
     return backbone

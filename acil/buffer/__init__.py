@@ -6,6 +6,7 @@ from acil.buffer.buffer import Buffer
 from acil.buffer.fourier import FourierBuffer
 from acil.buffer.kernel import GaussianKernelBuffer
 from acil.buffer.random import LinearBuffer, RandomBuffer
+from acil.checks import check_name
 
 # By the name that files use.
 BUFFERS: dict[str, type[Buffer]] = {
@@ -24,5 +25,10 @@ __all__ = [
 
 
 def create_buffer(name: str, **spec: Any) -> Buffer:
-    """Build the buffer layer that ``Buffer.spec`` describes."""
+    """Build the buffer layer that ``Buffer.spec`` describes.
+
+    Raises:
+        ValueError: there is no buffer layer of that name, or a setting does not fit.
+    """
+    check_name(name, BUFFERS, "buffer layer")
     return BUFFERS[name](**spec)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from acil.checks import check_count
+from acil.checks import check_count, check_features, check_seed
 
 
 class Buffer(nn.Module, ABC):
@@ -29,6 +29,7 @@ class Buffer(nn.Module, ABC):
         super().__init__()
         check_count(in_features, "in_features")
         check_count(dim, "dim")
+        check_seed(seed)
         self.in_features = in_features
         self.dim = dim
         self.seed = seed
@@ -43,8 +44,27 @@ class Buffer(nn.Module, ABC):
         """Whether the expansion is fixed already; some take statistics of the first features learned."""
         return True
 
+    def check(self, features: Tensor) -> None:
+        """Refuse anything but (n, in_features) features that float32 can expand.
+
+        Raises:
+            ValueError: shapes, dtypes or values differ.
+        """
+        check_features(features, self.in_features)
+        largest = torch.finfo(torch.float32).max / self.in_features**0.5
+        if len(features) and float(features.abs().max()) > largest:
+            raise ValueError(f"features must lie within +-{largest:.3g} to be expanded in float32; scale them down")
+
     def calibrate(self, features: Tensor) -> None:
-        """Fix what follows from typical (n, in_features) features, once; by default nothing."""
+        """Fix what follows from typical (n, in_features) features, once; by default nothing.
+
+        Raises:
+            ValueError: shapes, dtypes or values differ, there are no rows, or it is fixed already; nothing has
+                changed then.
+        """
+        self.check(features)
+        if not len(features):
+            raise ValueError("calibration needs at least one row of features, got none")
 
     @abstractmethod
     def forward(self, features: Tensor) -> Tensor:

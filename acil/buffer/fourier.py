@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from acil.buffer.buffer import Buffer
-from acil.checks import check_features
 
 # Below this share of the median deviation a feature counts as constant among the first ones learned. Divided by its
 # own deviation it would drown all others as soon as it moves: it takes the median instead.
@@ -54,19 +53,16 @@ class FourierBuffer(Buffer):
         return bool(self.deviation.any())
 
     def calibrate(self, features: Tensor) -> None:
-        """Fix mean and deviation to those of (n, in_features) features.
-
-        Raises:
-            ValueError: the features are no finite rows of this width, or there are none.
-        """
-        check_features(features, self.in_features)
-        if not len(features):
-            raise ValueError("calibration needs at least one feature row, got none")
+        """Fix mean and deviation to those of (n, in_features) features; see ``Buffer.calibrate``."""
+        super().calibrate(features)
+        if self.is_calibrated:
+            raise ValueError("mean and deviation are fixed already; features expanded with others would not fit")
         values = features.double()
         deviation = values.std(dim=0, correction=0)
         typical = float(deviation.median()) or float(deviation.max()) or 1.0
         self.mean.copy_(values.mean(dim=0))
-        self.deviation.copy_(torch.where(deviation < CONSTANT_SHARE * typical, typical, deviation))
+        spread = torch.where(deviation < CONSTANT_SHARE * typical, typical, deviation)
+        self.deviation.copy_(spread.clamp(min=torch.finfo(torch.float32).tiny))
 
     def forward(self, features: Tensor) -> Tensor:
         """(n, in_features) to (n, dim), both float32."""

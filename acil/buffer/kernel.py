@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from acil.buffer.buffer import Buffer
-from acil.checks import check_features
 
 
 class GaussianKernelBuffer(Buffer):
@@ -45,14 +44,10 @@ class GaussianKernelBuffer(Buffer):
         return bool(self.sigma > 0)
 
     def calibrate(self, features: Tensor) -> None:
-        """Draw the centres from (n, in_features) features, and fix the width.
-
-        Raises:
-            ValueError: the features are no finite rows of this width, or there are none.
-        """
-        check_features(features, self.in_features)
-        if not len(features):
-            raise ValueError("calibration needs at least one feature row, got none")
+        """Draw the centres from (n, in_features) features, and fix the width; see ``Buffer.calibrate``."""
+        super().calibrate(features)
+        if self.is_calibrated:
+            raise ValueError("the centres are fixed already; features expanded with others would not fit")
         generator = self._generator()
         rows = features.detach().float().cpu()
         drawn = rows[torch.randperm(len(rows), generator=generator)[: self.dim]]

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from acil.checks import check_name
 from acil.head.base import AnalyticHead, Gamma
 from acil.head.dual_stream import DualStreamHead
 from acil.head.exact import ExactHead
@@ -26,5 +27,10 @@ __all__ = [
 
 
 def create_head(name: str, **spec: Any) -> AnalyticHead:
-    """Build the head that ``AnalyticHead.spec`` describes."""
+    """Build the head that ``AnalyticHead.spec`` describes.
+
+    Raises:
+        ValueError: there is no head of that name, or a setting does not fit.
+    """
+    check_name(name, HEADS, "head")
     return HEADS[name](**spec)

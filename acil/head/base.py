@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from acil.checks import check_count, check_features, check_labels, check_positive
+from acil.checks import check_count, check_device, check_features, check_labels, check_positive
 from acil.head.solved import SolvedHead
+from acil.transaction import change_by_parts
 
 Gamma = float | Literal["auto"]
 
@@ -34,7 +35,7 @@ class AnalyticHead(nn.Module, ABC):
     def __init__(self, dim: int, gamma: Gamma) -> None:
         super().__init__()
         check_count(dim, "dim")
-        if gamma != "auto":
+        if not isinstance(gamma, str) or gamma != "auto":
             check_positive(gamma, "gamma")
         self.dim = dim
         self.gamma = gamma
@@ -77,9 +78,12 @@ class AnalyticHead(nn.Module, ABC):
         """
 
     def learn_phase(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
-        """Learn what belongs to one phase, given as (features, labels) batches; see ``learn``."""
-        for features, labels in batches:
-            self.learn(features, labels)
+        """Learn what belongs to one phase, given as (features, labels) batches; see ``learn``.
+
+        Raises:
+            ValueError: shapes, dtypes or values differ. Nothing has changed then, nor when ``batches`` itself fails.
+        """
+        change_by_parts(self, self._checked(batches), lambda batch: self.learn(*batch))
 
     @abstractmethod
     def fresh(self) -> AnalyticHead:
@@ -91,7 +95,12 @@ class AnalyticHead(nn.Module, ABC):
         return True
 
     def calibrate(self, features: Tensor) -> None:
-        """Fit what must be fixed before the first ``learn`` to typical (n, d) features; by default nothing."""
+        """Fit what must be fixed before the first ``learn`` to typical (n, d) features; by default nothing.
+
+        Raises:
+            ValueError: shapes, dtypes or values differ; nothing has changed then.
+        """
+        self._check_features(features)
 
     def solved(self) -> nn.Module:
         """The classifier as it is now, in float32, without what learning needs: (n, d) features to logits (n, K)."""
@@ -109,9 +118,25 @@ class AnalyticHead(nn.Module, ABC):
         """
         if not len(self.classes):
             raise ValueError("nothing was learned yet; call learn first")
-        check_features(features, self.dim)
+        self._check_features(features)
         return self.classes[torch.argmax(self(features), dim=1)]
 
+    def _checked(self, batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches that have samples, each checked."""
+        if not isinstance(batches, Iterable):
+            raise ValueError(f"batches must be pairs of features and labels, got {type(batches).__name__}")
+        for batch in batches:
+            if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+                raise ValueError(f"batches must be pairs of features and labels, got a {type(batch).__name__}")
+            features, labels = batch
+            self._check_samples(features, labels)
+            if len(features):
+                yield features, labels
+
     def _check_samples(self, features: Tensor, labels: Tensor) -> None:
-        check_features(features, self.dim)
+        self._check_features(features)
         check_labels(labels, len(features))
+
+    def _check_features(self, features: Tensor) -> None:
+        check_features(features, self.dim)
+        check_device(features, "features", self.classes.device)

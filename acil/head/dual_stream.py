@@ -15,6 +15,7 @@ from acil.head.growing import GrowingState
 from acil.head.integer_product import add_product
 from acil.head.ridge import RidgeSolution, solve_targets
 from acil.head.solved import SolvedDualStreamHead
+from acil.transaction import all_or_nothing
 
 
 class DualStreamHead(GrowingState, AnalyticHead):
@@ -87,7 +88,12 @@ class DualStreamHead(GrowingState, AnalyticHead):
         return self.main.is_calibrated and self.compensation.is_calibrated
 
     def calibrate(self, features: Tensor) -> None:
-        """Fix both scales on typical (n, d) projections, once."""
+        """Fix both scales on typical (n, d) projections, once.
+
+        Raises:
+            ValueError: they are fixed already, or the projections are not finite rows of width d.
+        """
+        self._check_features(features)
         self.main.calibrate(torch.relu(features))
         self.compensation.calibrate(torch.tanh(features))
 
@@ -98,22 +104,20 @@ class DualStreamHead(GrowingState, AnalyticHead):
     @torch.no_grad()
     def learn_phase(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
         """Learn the projections of one phase: the main stream first, then the compensation of its residuals."""
-        known = self.classes
-        phase = self.compensation.fresh()
-        product = torch.zeros(self.dim, self.dim, dtype=torch.int64, device=known.device)  # of both streams
-        for features, labels in batches:
-            self._check_samples(features, labels)
-            if not len(features):
-                continue
-            if not self.is_calibrated:
-                self.calibrate(features)
-                phase = self.compensation.fresh()
-            main, other = torch.relu(features), torch.tanh(features)
-            self.main.learn(main, labels)
-            phase.learn(other, labels)
-            add_product(product, phase.quantizer(other), self.main.quantizer(main))
-        if len(phase.classes):
-            self._compensate(phase, product, known)
+        with all_or_nothing(self):
+            known = self.classes
+            phase = self.compensation.fresh()
+            product = torch.zeros(self.dim, self.dim, dtype=torch.int64, device=known.device)  # of both streams
+            for features, labels in self._checked(batches):
+                if not self.is_calibrated:
+                    self.calibrate(features)
+                    phase = self.compensation.fresh()
+                main, other = torch.relu(features), torch.tanh(features)
+                self.main.learn(main, labels)
+                phase.learn(other, labels)
+                add_product(product, phase.quantizer(other), self.main.quantizer(main))
+            if len(phase.classes):
+                self._compensate(phase, product, known)
 
     def forward(self, features: Tensor) -> Tensor:
         """Logits of (n, d) projections over all classes learned: (n, K), in the projections' dtype."""
@@ -151,3 +155,5 @@ class DualStreamHead(GrowingState, AnalyticHead):
 
     def _state_loaded(self) -> None:
         self._solved = None
+        if self.targets.shape != (len(self.classes), self.dim):
+            raise ValueError("the streams loaded do not fit together: classes and targets differ")

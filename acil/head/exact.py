@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from acil.checks import check_features
 from acil.errors import NotLearnedError
 from acil.head.base import AnalyticHead, Gamma
 from acil.head.moments import FeatureMoments
 from acil.head.quantizer import Quantizer
 from acil.head.ridge import RidgeSolution, choose_gamma, solve_ridge
+from acil.transaction import all_or_nothing, change_by_parts
 
 # Quantised rows gathered before they are multiplied: a longer product spreads the cost of adding it up.
 PRODUCT_ROWS = 16_384
@@ -115,7 +115,7 @@ class ExactHead(AnalyticHead):
         """
         if not len(self.classes):
             raise ValueError("nothing was learned yet; call learn first")
-        check_features(features, self.dim)
+        self._check_features(features)
         return self._solution().leverage(features)
 
     @property
@@ -129,7 +129,7 @@ class ExactHead(AnalyticHead):
         Raises:
             ValueError: it is fixed already, or the features are not finite rows of width d.
         """
-        check_features(features, self.dim)
+        self._check_features(features)
         self.quantizer.calibrate(features)
 
     def learn(self, features: Tensor, labels: Tensor) -> None:
@@ -139,19 +139,10 @@ class ExactHead(AnalyticHead):
             self.moments.add(self._quantized(features), labels)
 
     def learn_phase(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
-        """Add the samples of all batches to the moments, in as few products as memory allows."""
-        rows: list[Tensor] = []
-        labels: list[Tensor] = []
-        for features, targets in batches:
-            self._check_samples(features, targets)
-            rows.append(self._quantized(features))
-            labels.append(targets)
-            if sum(map(len, rows)) >= PRODUCT_ROWS:
-                self.moments.add(torch.cat(rows), torch.cat(labels))
-                rows.clear()
-                labels.clear()
-        if rows:
-            self.moments.add(torch.cat(rows), torch.cat(labels))
+        """Add the samples of all batches to the moments, in as few products as memory allows; or none of them."""
+        self._solved = None  # its factor would be one large matrix more, beside the moments and a copy of them
+        with all_or_nothing(self.quantizer):
+            change_by_parts(self.moments, self._gathered(batches), lambda part: self.moments.add(*part))
 
     def fresh(self) -> ExactHead:
         """A head with the same gamma and scale that has learned nothing; the two can be merged."""
@@ -209,6 +200,20 @@ class ExactHead(AnalyticHead):
     def digest(self) -> str:
         """SHA-256 of the moments: equal for equal samples, whatever their order and partition."""
         return self.moments.digest()
+
+    def _gathered(self, batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Quantised rows and labels of many batches together."""
+        rows: list[Tensor] = []
+        labels: list[Tensor] = []
+        for features, targets in self._checked(batches):
+            rows.append(self._quantized(features))
+            labels.append(targets)
+            if sum(map(len, rows)) >= PRODUCT_ROWS:
+                yield torch.cat(rows), torch.cat(labels)
+                rows.clear()
+                labels.clear()
+        if rows:
+            yield torch.cat(rows), torch.cat(labels)
 
     def _quantized(self, features: Tensor) -> Tensor:
         if not self.is_calibrated:

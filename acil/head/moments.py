@@ -7,7 +7,7 @@ import hashlib
 import torch
 from torch import Tensor, nn
 
-from acil.checks import check_count, check_labels
+from acil.checks import check_count, check_device, check_labels, check_tensor, check_type
 from acil.errors import NotLearnedError
 from acil.head.growing import GrowingState
 from acil.head.integer_product import BASE, add_gram, class_sums
@@ -149,17 +149,21 @@ class FeatureMoments(GrowingState, nn.Module):
         return torch.searchsorted(self.classes, labels)
 
     def _check_rows(self, rows: Tensor) -> None:
+        check_tensor(rows, "rows")
         if rows.dtype not in LARGEST or rows.ndim != 2 or rows.shape[1] != self.dim:
             raise ValueError(
                 f"rows must be int8 or int16 of shape (n, {self.dim}), got {rows.dtype} of {tuple(rows.shape)}"
             )
+        check_device(rows, "rows", self.classes.device)
         largest = LARGEST[rows.dtype]
         if len(rows) and max(int(rows.max()), -int(rows.min())) > largest:
             raise ValueError(f"{rows.dtype} rows must lie in -{largest}..{largest}; quantise with acil.Quantizer")
 
     def _check_width(self, other: FeatureMoments) -> None:
+        check_type(other, FeatureMoments, "the other moments")
         if other.dim != self.dim:
             raise ValueError(f"moments of width {other.dim} do not fit moments of width {self.dim}")
+        check_device(other.classes, "the other moments", self.classes.device)
 
     def _check_contains(self, other: FeatureMoments) -> None:
         """What can be known of ``other`` being a part of this: counts, and whether rows can have what would remain."""
@@ -184,6 +188,10 @@ class FeatureMoments(GrowingState, nn.Module):
 
     def _state_loaded(self) -> None:
         self.version += 1
+        known = len(self.classes)
+        fitting = self.counts.shape == (known,) and self.cross_correlation.shape == (known, self.dim)
+        if not fitting or bool((self.classes.diff() <= 0).any()) or bool((self.counts <= 0).any()):
+            raise ValueError("the moments loaded do not fit together: classes, counts and cross-correlation differ")
 
 
 def _little_endian(values: Tensor) -> bytes:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from acil.checks import check_finite
+from acil.checks import check_values
 
 # Values looked at for the scale; a quantile of more gives the same step to three digits.
 CALIBRATION_VALUES = 4_000_000
@@ -43,7 +43,7 @@ class Quantizer(nn.Module):
 
     def __init__(self, bits: int = 8) -> None:
         super().__init__()
-        if bits not in LEVELS:
+        if not isinstance(bits, int) or bits not in LEVELS:
             raise ValueError(f"bits must be 8 or 16, got {bits!r}")
         self.bits = bits
         self.levels = LEVELS[bits]
@@ -70,9 +70,9 @@ class Quantizer(nn.Module):
         """
         if self.is_calibrated:
             raise ValueError("the scale is fixed already; moments of two scales cannot be added")
-        check_finite(features, "features")
+        check_values(features, "features")
         if not features.numel():
-            raise ValueError("calibration needs at least one feature row, got none")
+            raise ValueError("calibration needs at least one row of features, got none")
         values = features.flatten()[:: max(1, features.numel() // CALIBRATION_VALUES)].abs().double().cpu()
         rank = max(1, round(CALIBRATION_QUANTILE * len(values)))
         step = float(values.kthvalue(rank).values) / self.levels
@@ -84,7 +84,13 @@ class Quantizer(nn.Module):
 
     @torch.no_grad()
     def forward(self, features: Tensor) -> Tensor:
-        """(n, d) floating point to (n, d) int8, or int16 for 16 bits."""
+        """(n, d) floating point to (n, d) int8, or int16 for 16 bits.
+
+        Raises:
+            ValueError: the scale is not fixed yet.
+        """
+        if not self.is_calibrated:
+            raise ValueError("the scale is not fixed yet; call calibrate first")
         features, step = self._comparable(features)
         integers = torch.int8 if self.bits == 8 else torch.int16
         parts = [

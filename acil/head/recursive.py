@@ -46,9 +46,9 @@ class RecursiveHead(GrowingState, AnalyticHead):
     growing = ("_pending", "_weight", "_classes", "_counts")
 
     def __init__(self, dim: int, gamma: Gamma = 0.1) -> None:
+        super().__init__(dim, gamma)
         if gamma == "auto":
             raise ValueError("the recursion starts from gamma, so it cannot be chosen later; give a number")
-        super().__init__(dim, gamma)
         self.register_buffer("_settled", torch.eye(dim, dtype=torch.float64) / gamma)
         self.register_buffer("_pending", torch.zeros(0, dim, dtype=torch.float64))
         self.register_buffer("_weight", torch.zeros(dim, 0, dtype=torch.float64))
@@ -126,6 +126,12 @@ class RecursiveHead(GrowingState, AnalyticHead):
         residual[torch.arange(len(rows)), columns] += 1.0
         self._weight = self._weight + halved.t() @ torch.linalg.solve_triangular(factor, residual, upper=False)
         self._counts = self._counts + torch.bincount(columns, minlength=len(self._classes))
+
+    def _state_loaded(self) -> None:
+        known = len(self._classes)
+        fitting = self._counts.shape == (known,) and self._weight.shape == (self.dim, known)
+        if not fitting or self._pending.shape[1:] != (self.dim,):
+            raise ValueError("the recursion loaded does not fit together: classes, counts and weights differ")
 
     def _settle(self) -> None:
         """Subtract what is pending from R."""
