@@ -43,7 +43,7 @@ def find_method(name: str) -> Method:
 def create_learner(
     backbone: nn.Module,
     *,
-    method: str = "fourier",
+    method: str = "acil",
     buffer_size: int = 2048,
     gamma: Gamma = "auto",
     bits: int = 8,
@@ -57,7 +57,7 @@ def create_learner(
 
     Args:
         backbone: maps images (n, C, H, W) to features (n, f).
-        method: "fourier", "acil" (the paper's), "gkeal" or "ds-al".
+        method: "acil" (the published one), "fourier", "gkeal" or "ds-al".
         buffer_size: width d of the buffer layer.
         gamma: ridge, above 0, or "auto".
         bits: of a quantised feature, 8 or 16.

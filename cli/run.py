@@ -89,10 +89,10 @@ Examples:
 )
 @click.option(
     "--method",
-    type=click.Choice(["fourier", "acil", "gkeal", "ds-al"]),
-    default="fourier",
+    type=click.Choice(["acil", "fourier", "gkeal", "ds-al"]),
+    default="acil",
     show_default=True,
-    help="Buffer layer and head; acil is the paper's.",
+    help="Buffer layer and head.",
 )
 @click.option(
     "--buffer-size",

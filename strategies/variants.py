@@ -6,7 +6,7 @@ from acil.strategies.acil import ACIL
 
 
 class FourierACIL(ACIL):
-    """``ACIL`` on cosines of standardised features, the buffer layer that ``acil run`` takes by default."""
+    """``ACIL`` on cosines of standardised features, for features of any scale and offset."""
 
     method = "fourier"
 
