@@ -41,14 +41,8 @@ class OneLineErrors(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Parse a command's options and run it."""
-        with _one_line_errors():
+        with _one_line_errors(), _one_line_warnings():
             return super().invoke(ctx)
-
-
-def silence_third_parties() -> None:
-    """Keep warnings that a user of the command cannot act on off the terminal."""
-    warnings.filterwarnings("ignore", message="no QP solver found")  # Avalanche, of solvers for GEM
-    warnings.filterwarnings("ignore", message="No loggers specified")  # Avalanche; the run folder logs
 
 
 def fail(message: str) -> NoReturn:
@@ -110,6 +104,20 @@ def _plain_line(task: Task) -> str:
     count = f"{task.completed:.0f}" + ("" if task.total is None else f" of {task.total:.0f}")
     seconds = task.finished_time if task.finished_time is not None else task.elapsed
     return f"{task.description}: {count} in {timedelta(seconds=round(seconds or 0))}"
+
+
+@contextmanager
+def _one_line_warnings() -> Iterator[None]:
+    """Show a warning as one line, and none that a user of the command cannot act on."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="no QP solver found")  # Avalanche, of solvers for GEM
+        warnings.filterwarnings("ignore", message="No loggers specified")  # Avalanche; the run folder logs
+        warnings.showwarning = _show_warning
+        yield
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    click.echo(f"warning: {' '.join(str(message).split())}", err=True)
 
 
 @contextmanager

@@ -10,7 +10,6 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
-from acil.cli.console import silence_third_parties
 from acil.cli.launch import lift_thread_limit
 from acil.cli.settings import RunSettings
 
@@ -150,7 +149,6 @@ def run(context: click.Context, /, output: Path | None, resume: Path | None, **o
     if resume is not None:
         _refuse_other_options(context)
     lift_thread_limit()
-    silence_third_parties()
     from acil.cli.console import stdout
     from acil.cli.device import usable_device
     from acil.cli.experiment import run_experiment

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from acil.cli.console import silence_third_parties
 from acil.cli.options import only_option
 
 if TYPE_CHECKING:
@@ -43,7 +42,6 @@ def verify(
         raise ValueError("--only and --without choose classes of DATA; name the data after the model")
     if not data and model.is_file():
         raise ValueError(f"{model} is a model file; name the data that it should know: acil verify {model} DATA")
-    silence_third_parties()
     from acil.cli.console import stdout
     from acil.cli.proof import relearn_data, relearn_run
 
