@@ -110,4 +110,4 @@ def test_extracting_leaves_global_random_numbers_alone(backbone: nn.Module, imag
 
 
 def test_no_images_give_no_features(backbone: nn.Module, images: Tensor) -> None:
-    assert extract_features(backbone, images[:0], 64, CPU).shape == (0, 160)
+    assert extract_features(backbone, images[:0], 64, CPU).shape == (0, 640)

@@ -172,6 +172,15 @@ class AnalyticHeadContract:
             sizes.append(sum(tensor.nelement() for tensor in head.state_dict().values()))
         assert max(sizes[24:]) <= max(sizes[:12])
 
+    @pytest.mark.parametrize(
+        "make",
+        [
+            lambda n: torch.ones(n, 5),  # constant
+            lambda n: torch.zeros(n, 5),  # nothing at all
+            lambda n: torch.arange(1.0, n + 1)[:, None] * torch.ones(5),  # rank one
+        ],
+    )
+    @pytest.mark.parametrize("labels", [1, 3])
     def test_degenerate_features_still_solve(self, make: Callable[[int], Tensor], labels: int) -> None:
         features = make(30).double()
         head = self.build(5)
