@@ -50,8 +50,6 @@ def test_the_factor_reads_only_the_upper_triangle_and_solves(dim: int) -> None:
     assert np.allclose(factor.solve(right).numpy(), np.linalg.solve(matrix.numpy(), right.numpy()))
     inverse = np.linalg.inv(matrix.numpy())
     assert np.allclose(factor.whiten(right).square().sum(0).numpy(), np.einsum("ik,ij,jk->k", right, inverse, right))
-    smallest = np.linalg.eigvalsh(matrix.numpy())[0]
-    assert smallest * 0.99 <= factor.smallest_eigenvalue() <= 10 * smallest
     assert factor.inverse_trace() == pytest.approx(np.trace(inverse))
 
 

@@ -5,9 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-# Steps of inverse iteration: enough for the order of magnitude of the smallest eigenvalue.
-INVERSE_ITERATIONS = 4
-
 # Columns of the inverse at a time: wide enough for the kernel, small beside the factor.
 BLOCK_WIDTH = 256
 
@@ -54,13 +51,3 @@ class CholeskyFactor:
             inverse = torch.linalg.solve_triangular(rest, columns, upper=False)
             trace += float(torch.linalg.vector_norm(inverse)) ** 2
         return trace
-
-    def smallest_eigenvalue(self) -> float:
-        """The smallest eigenvalue of M, to its order of magnitude, by inverse iteration."""
-        generator = torch.Generator().manual_seed(0)
-        vector = torch.randn(len(self.lower), 1, generator=generator, dtype=torch.float64).to(self.lower.device)
-        growth = 1.0
-        for _ in range(INVERSE_ITERATIONS):
-            vector = self.solve(vector / torch.linalg.vector_norm(vector))
-            growth = float(torch.linalg.vector_norm(vector))
-        return 1 / growth
