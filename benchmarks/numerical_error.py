@@ -1,6 +1,6 @@
 """How many digits of the weights are right: both heads and plain normal equations against 50-digit joint solutions.
 
-    pip install python-flint
+    pip install '.[benchmarks]'
     python benchmarks/numerical_error.py --output docs
 
 Writes numerical-error.csv, numerical-error.png and estimated-error.png. Features have a prescribed condition number,
@@ -23,7 +23,7 @@ import torch
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from ridge_solutions import FLOATING, Reference, exact_head, floating, relative_error, solved
+from ridge_solutions import EXACT, FLOATING, Reference, exact_head, floating, relative_error, solved
 from torch import Tensor
 
 from acil.head.ridge import TOLERATED_ERROR
@@ -43,7 +43,7 @@ DRAWN_GAMMAS = 1e-6, 1.0
 PRINTED_GAMMAS = 1e-6, 1e-3, 1.0, 1e3
 
 # Columns that the widest table needs.
-WIDTH = 140
+WIDTH = 160
 
 # Where errors of 1 and more are drawn, and the end of the axis.
 USELESS, TOP = 3.0, 100.0
@@ -144,15 +144,15 @@ def measure_floating(
 def measure_exact(
     name: str, features: Tensor, labels: Tensor, batches: int, joint: dict[float, arb_mat]
 ) -> Iterator[Measurement]:
-    """``ExactHead`` in 8 and 16 bits: against the solution of its integers, and against that of the features."""
-    for bits in (8, 16):
-        head = exact_head(features, labels, bits, batches)
+    """Each of ``EXACT``: against the solution of its integers, and against that of the features."""
+    for method in EXACT:
+        head = exact_head(method, features, labels, batches)
         own = Reference(head.quantizer(features), labels, float(head.quantizer.scale)).weights(tuple(joint))
         for gamma in joint:
             weight, estimate = solved(head, gamma)
             errors = relative_error(weight, own[gamma]), estimate, relative_error(weight, joint[gamma])
             fitted = fitted_error(features, weight, joint[gamma])
-            yield Measurement(f"ExactHead, {bits} bits", name, gamma, batches, *errors, fitted, digest(weight))
+            yield Measurement(method, name, gamma, batches, *errors, fitted, digest(weight))
 
 
 def named(condition: float) -> str:
@@ -185,15 +185,16 @@ def error_table(title: str, rows: list[Measurement], column: str) -> Table:
 
 def quantisation_table(rows: list[Measurement]) -> Table:
     """What rounding the features costs, apart from all rounding of sums and solves."""
-    table = Table("features", "gamma", *(f"{b} bits: {what}" for b in (8, 16) for what in ("weights", "fitted values")))
-    exact = [row for row in rows if row.method.startswith("ExactHead")]
+    table = Table("features", "gamma", *(f"{method}: {what}" for method in EXACT for what in ("weights", "fitted")))
+    exact = [row for row in rows if row.method in EXACT]
     for name, gamma in dict.fromkeys((row.features, row.gamma) for row in exact):
-        pair = [row for row in exact if (row.features, row.gamma) == (name, gamma)]
-        table.add_row(
-            name,
-            f"{gamma:.0e}",
-            *(shown(error) for row in pair for error in (row.quantisation_error, row.fitted_error)),
-        )
+        errors = [
+            shown(error)
+            for row in exact
+            for error in (row.quantisation_error, row.fitted_error)
+            if (row.features, row.gamma) == (name, gamma)
+        ]
+        table.add_row(name, f"{gamma:.0e}", *errors)
     return table
 
 
@@ -291,10 +292,12 @@ def main() -> None:
     console.print(error_table(f"{USUAL_BATCHES} batches", printed, "features"))
     console.print(error_table(named(STREAM_CONDITION), batches, "batches"))
     console.print(quantisation_table(printed))
-    exact = [row for row in conditions + trouble if row.method.startswith("ExactHead")]
+    exact = [row for row in conditions + trouble if row.method in EXACT]
     console.print(estimate_table(exact))
-    different = {(row.method, row.gamma, row.digest) for row in batches if row.digest}
-    console.print(f"weights of ExactHead in {len(BATCHES)} partitions: {len(different)} digests of 4 settings")
+    bits = {(row.method, row.gamma, row.digest) for row in batches if row.method in EXACT}
+    console.print(
+        f"{len(EXACT) * len(DRAWN_GAMMAS)} solutions of ExactHead in {len(BATCHES)} ways: {len(bits)} digests"
+    )
     write(conditions + batches + trouble, output / "numerical-error.csv")
     draw_errors(conditions, batches, output / "numerical-error.png")
     draw_estimates(exact, output / "estimated-error.png")
