@@ -213,11 +213,11 @@ def test_a_folder_of_images_runs_with_its_class_names(tmp_path: Path) -> None:
 
 def test_a_warning_of_the_engine_is_one_line(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
-    rows = generator.random((60, 1)) * np.ones((1, 8))  # one direction: the smallest gamma loses all digits
-    np.savez(tmp_path / "rows.npz", features=rows + 1e-9 * generator.random((60, 8)), labels=np.arange(60) % 3)
+    rows = 1e3 * generator.random((60, 8))  # large, and fewer than the buffer layer is wide
+    np.savez(tmp_path / "rows.npz", features=rows, labels=np.arange(60) % 3)
     command = [sys.executable, "-m", "acil.cli", "run", "--data", f"features:{tmp_path / 'rows.npz'}", "--phases", "1"]
-    command += ["--base-classes", "0", "--gamma", "1e-8", "--buffer-size", "64", "--output", str(tmp_path / "run")]
+    command += ["--base-classes", "0", "--gamma", "1e-6", "--buffer-size", "256", "--output", str(tmp_path / "run")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     (warning,) = {line for line in done.stderr.splitlines() if "warning" in line.lower()}
-    assert warning.startswith("warning: the solve with gamma = 1e-08 is ill-conditioned")
+    assert warning.startswith("warning: the solve with gamma = 1e-06 is ill-conditioned")
     assert "use a gamma of" in warning

@@ -135,7 +135,8 @@ def choose_gamma(moments: FeatureMoments, scale: float) -> float:
     while lowest <= best + step <= highest and error(best + step) < error(best):
         best += step
     offset = _vertex(error(best - 1), error(best), error(best + 1)) if lowest < best < highest else 0.0
-    return max(CLASSIFIERS_SHARE * math.pow(10.0, best + offset), SAFE_SHARE * trace)
+    chosen = max(CLASSIFIERS_SHARE * math.pow(10.0, best + offset), SAFE_SHARE * trace)
+    return float(f"{chosen:.3g}")  # the digits that mean something, whatever the last bits of the solves were
 
 
 def cross_validation_error(moments: FeatureMoments, scale: float, gamma: float) -> float:
