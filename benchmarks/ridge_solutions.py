@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -95,10 +96,10 @@ def recursive_head(features: Tensor, labels: Tensor, gamma: float, batches: int)
 
 FLOATING: dict[str, Callable[[Tensor, Tensor, float, int], Tensor]] = {
     "RecursiveHead": recursive_head,
-    "normal equations, float64": lambda *samples: normal_equations(*samples, torch.float64),
-    "recursion, float64": lambda *samples: recursion(*samples, torch.float64),
-    "recursion, float32": lambda *samples: recursion(*samples, torch.float32),
-    "normal equations, float32": lambda *samples: normal_equations(*samples, torch.float32),
+    "normal equations, float64": partial(normal_equations, dtype=torch.float64),
+    "recursion, float64": partial(recursion, dtype=torch.float64),
+    "recursion, float32": partial(recursion, dtype=torch.float32),
+    "normal equations, float32": partial(normal_equations, dtype=torch.float32),
 }
 
 

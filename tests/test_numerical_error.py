@@ -89,10 +89,12 @@ def test_the_error_of_the_exact_head_does_not_depend_on_batches(bits: int, gamma
 
 @pytest.mark.parametrize("bits", [8, 16])
 @pytest.mark.parametrize("gamma", [1e-9, 1e-6, 1e-3, 1.0, 1e3])
-@pytest.mark.parametrize("trouble", ["none", "few samples", "every feature twice"])
+@pytest.mark.parametrize("trouble", ["none", "few samples", "every feature twice", "a feature always zero"])
 def test_the_estimated_error_is_not_too_small_and_the_true_one_not_large(trouble: str, gamma: float, bits: int) -> None:
     features, labels = samples(DIM // 2 if trouble == "few samples" else SAMPLES)
     features = twice(features) if trouble == "every feature twice" else features
+    if trouble == "a feature always zero":
+        features[:, 0] = 0.0
     head = ExactHead(DIM, gamma, bits)
     weight = learned(head, features, labels, 1)
     scale = float(head.quantizer.scale)
@@ -101,7 +103,7 @@ def test_the_estimated_error_is_not_too_small_and_the_true_one_not_large(trouble
         warnings.simplefilter("always")
         estimate = solve_ridge(head.moments, scale, gamma).error
     assert error <= 3 * estimate
-    assert estimate <= 1_000 * max(error, 1e-16)
+    assert estimate <= 200 * max(error, 1e-16)
     assert bool(caught) == (estimate > TOLERATED_ERROR)
 
 
