@@ -68,7 +68,7 @@ def recursion(features: Tensor, labels: Tensor, gamma: float, batches: int, dtyp
     inverse = torch.eye(rows.shape[1], dtype=dtype) / gamma
     weight = rows.new_zeros(rows.shape[1], targets.shape[1])
     size = min(math.ceil(len(rows) / batches), MAX_ROWS)
-    for x, y in zip(rows.split(size), targets.split(size), strict=True):
+    for x, y in zip(torch.split(rows, size), torch.split(targets, size), strict=True):
         gain = torch.linalg.solve(torch.eye(len(x), dtype=dtype) + x @ inverse @ x.t(), x @ inverse)
         inverse = inverse - inverse @ x.t() @ gain
         weight = weight + inverse @ x.t() @ (y - x @ weight)
