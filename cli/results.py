@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import fcntl
 import io
 import json
 import os
@@ -194,7 +195,8 @@ def _event_line(event: str, fields: dict[str, Any]) -> bytes:
 
 
 def _append_line(descriptor: int, line: bytes) -> None:
-    """Write a line after the last complete one: in one call, so that no other process can write into it."""
+    """Write a line after the last complete one, while no other process appends."""
+    fcntl.flock(descriptor, fcntl.LOCK_EX)  # released when the descriptor is closed
     size = os.fstat(descriptor).st_size
     content = os.pread(descriptor, size, 0)
     complete = content.rfind(b"\n") + 1
