@@ -80,6 +80,13 @@ def test_a_matrix_that_is_not_positive_definite_is_reported() -> None:
     assert CholeskyFactor(torch.tensor([[1.0, 2.0], [2.0, 1.0]], dtype=torch.float64)).info == 2
 
 
+@pytest.mark.parametrize("minor", [1, 96, 97, 250, 300])
+def test_the_first_minor_that_is_not_positive_definite_is_named(minor: int) -> None:
+    matrix = positive_definite(300)
+    matrix[minor - 1, minor - 1] = -1.0
+    assert CholeskyFactor(matrix).info == minor
+
+
 @given(rows=st.integers(1, 60), dim=st.integers(1, 40), gamma=st.sampled_from([1e-3, 0.1, 10.0]))
 @settings(max_examples=25, deadline=None)
 def test_weights_are_those_of_scikit_learn(rows: int, dim: int, gamma: float) -> None:
