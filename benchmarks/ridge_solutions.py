@@ -103,20 +103,13 @@ FLOATING: dict[str, Callable[[Tensor, Tensor, float, int], Tensor]] = {
 }
 
 
-# Bits, and whether the scale leaves one value in ten thousand to be clipped, as it does unless told otherwise.
-EXACT = {
-    "ExactHead, 8 bits": (8, True),
-    "ExactHead, 16 bits": (16, True),
-    "ExactHead, 16 bits, nothing clipped": (16, False),
-}
+EXACT = {"ExactHead, 8 bits": 8, "ExactHead, 16 bits": 16}
 
 
 def exact_head(method: str, features: Tensor, labels: Tensor, batches: int) -> ExactHead:
     """An ``ExactHead`` by one of ``EXACT`` that has learned these samples; its scale is that of all of them."""
-    bits, clipping = EXACT[method]
-    head = ExactHead(features.shape[1], bits=bits)
-    largest = features.abs().amax(dim=1).argmax()
-    head.calibrate(features if clipping else features[largest][None])
+    head = ExactHead(features.shape[1], bits=EXACT[method])
+    head.calibrate(features)
     for x, y in zip(features.chunk(batches), labels.chunk(batches), strict=True):
         head.learn(x, y)
     return head

@@ -18,11 +18,12 @@ from acil.cli.console import progress
 from acil.cli.results import RunFolder
 from acil.cli.settings import RunSettings
 from acil.distributed import Ranks
-from acil.scenarios import DataSource, class_incremental
+from acil.scenarios import DataSource, class_incremental, foreign_images
 from acil.serialize import load_metadata
 from acil.strategies import ACIL, DistributedACIL
 from acil.strategies.base_training import base_training, classifier_accuracy
 from acil.strategies.checkpoint import EpochCheckpoint
+from acil.strategies.open_set import OpenSetPlugin, open_set_plugin
 from acil.strategies.progress import EpochProgress
 
 MODEL_FILE = "model.safetensors"
@@ -170,10 +171,11 @@ def _train_backbone(experiment: Experiment, folder: RunFolder, learner: Analytic
         epochs=settings.epochs,
         learning_rate=settings.learning_rate,
         schedule=settings.schedule,
-        label_smoothing=settings.label_smoothing,
+        criterion=settings.criterion(),
         augmentation=experiment.source.augmentation,
         device=settings.device,
         plugins=[
+            *_open_set(experiment),
             EpochProgress(lambda done: bar.update(task, completed=done)),
             EpochCheckpoint(folder.path / BASE_TRAINING_FILE),
         ],
@@ -184,6 +186,14 @@ def _train_backbone(experiment: Experiment, folder: RunFolder, learner: Analytic
     bar.update(task, completed=settings.epochs)
     accuracy = classifier_accuracy(training, experiment.benchmark.test_stream[0].dataset)
     folder.append("base_training", epochs=settings.epochs, seconds=time.perf_counter() - started, accuracy=accuracy)
+
+
+def _open_set(experiment: Experiment) -> list[OpenSetPlugin]:
+    settings = experiment.settings
+    if settings.open_set is None:
+        return []
+    foreign = foreign_images(settings.foreign, None, experiment.source.shape, seed=settings.seed)
+    return [open_set_plugin(settings.open_set, foreign)]
 
 
 def _learn_phases(

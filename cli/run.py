@@ -86,6 +86,43 @@ Examples:
     show_default=True,
     help="Label smoothing of base training.",
 )
+@click.option("--loss", default="ce", show_default=True, help="Loss of base training: ce, gce, sce, nce+agce, ...")
+@click.option(
+    "--logit-clip",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="TAU",
+    help="Clip the norm of logits in base training, for noisy labels.",
+)
+@click.option(
+    "--logit-norm",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="TAU",
+    help="Normalise logits in base training, to detect foreign images.",
+)
+@click.option(
+    "--open-set",
+    metavar="METHOD:ETA",
+    help="Foreign images in base training: odnl for noisy labels, open-sampling for long tails.",
+)
+@click.option(
+    "--foreign",
+    default="gaussian",
+    show_default=True,
+    help="Where they come from: gaussian, rademacher, blobs, symbols, folder:PATH or a data set.",
+)
+@click.option(
+    "--label-noise",
+    metavar="KIND:RATE",
+    help="Make training labels wrong: symmetric, asymmetric, pair, instance or open-set.",
+)
+@click.option("--imbalance", metavar="KIND:RATIO", help="Thin out training classes: exp or step, such as exp:0.01.")
+@click.option(
+    "--corrupt",
+    type=click.Choice(["all", "base", "increments"]),
+    default="all",
+    show_default=True,
+    help="Phases that noise and imbalance change.",
+)
 @click.option(
     "--method",
     type=click.Choice(["acil", "fourier", "gkeal", "ds-al"]),

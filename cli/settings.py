@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from acil.scenarios import DataSource
+    from torch import nn
+
+    from acil.scenarios import DataSource, LabelledTensors
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,15 @@ class RunSettings:
         epochs: epochs of base training.
         learning_rate: peak learning rate of base training.
         schedule: "one-cycle" or "cosine".
-        label_smoothing: of base training, in 0..1.
+        label_smoothing: of base training, in 0..1; with cross-entropy only.
+        loss: of base training, as ``acil.losses.create_loss`` takes it.
+        logit_clip: largest norm of a logit vector in base training; None for no clipping.
+        logit_norm: temperature of normalised logits in base training; None for logits as they are.
+        open_set: method and weight of open-set images in base training, such as "odnl:2.5"; None for none.
+        foreign: where open-set images come from.
+        label_noise: kind and rate, such as "symmetric:0.4"; None for right labels.
+        imbalance: kind and ratio, such as "exp:0.01"; None for classes as they are.
+        corrupt: phases that noise and imbalance change: "all", "base" or "increments".
         buffer_size: width of the buffer layer.
         method: buffer layer and head, as ``acil.methods`` names them.
         gamma: ridge; None for "auto" where the head can choose it.
@@ -52,6 +62,14 @@ class RunSettings:
     learning_rate: float
     schedule: str
     label_smoothing: float
+    loss: str
+    logit_clip: float | None
+    logit_norm: float | None
+    open_set: str | None
+    foreign: str
+    label_noise: str | None
+    imbalance: str | None
+    corrupt: str
     method: str
     buffer_size: int
     gamma: float | None
@@ -65,14 +83,14 @@ class RunSettings:
         return asdict(self)
 
     def load_data(self) -> DataSource:
-        """The data set of the run.
+        """The data set of the run, with the noise and the imbalance that it asks for in its training part.
 
         Raises:
             ValueError: it cannot be had, or a setting does not apply to it.
         """
         from acil.scenarios import load_data
 
-        return load_data(
+        source = load_data(
             self.data,
             seed=self.seed,
             image_size=self.image_size,
@@ -80,6 +98,53 @@ class RunSettings:
             train_per_class=self.train_per_class,
             test_per_class=self.test_per_class,
         )
+        return replace(source, train=self._corrupted(source))
+
+    def _corrupted(self, source: DataSource) -> LabelledTensors:
+        """Noise stays within a phase, since a phase's labels are those of its classes; a tail spans all phases."""
+        from acil.scenarios import add_label_noise, foreign_images, long_tailed, phase_classes
+
+        train = source.train
+        if not (self.label_noise or self.imbalance):
+            return train
+        phases = phase_classes(source.num_classes, self.phases, self.base_classes, self.seed, self.uneven)
+        concerned = {"all": phases, "base": phases[:1], "increments": phases[1:]}[self.corrupt]
+        if self.imbalance:
+            train = long_tailed(
+                train, self.imbalance, seed=self.seed, classes=sorted(label for phase in concerned for label in phase)
+            )
+        if not self.label_noise:
+            return train
+        is_open = self.label_noise.startswith("open-set")
+        foreign = foreign_images(self.foreign, None, source.shape, seed=self.seed) if is_open else None
+        return add_label_noise(
+            train,
+            self.label_noise,
+            seed=self.seed,
+            groups=concerned,
+            class_names=source.class_names,
+            foreign=foreign,
+        )
+
+    def criterion(self) -> nn.Module:
+        """The loss of base training.
+
+        Raises:
+            ValueError: there is no such loss, or two settings exclude each other.
+        """
+        from torch import nn
+
+        from acil.losses import LogitClip, LogitNorm, create_loss
+
+        if self.loss != "ce" and self.label_smoothing:
+            raise ValueError(f"label smoothing is for cross-entropy, not for {self.loss}; leave one of them out")
+        if self.logit_clip is not None and self.logit_norm is not None:
+            raise ValueError("logits cannot be clipped and normalised at once; leave one of them out")
+        smoothing = self.label_smoothing
+        loss = nn.CrossEntropyLoss(label_smoothing=smoothing) if self.loss == "ce" else create_loss(self.loss)
+        if self.logit_clip is not None:
+            return LogitClip(loss, tau=self.logit_clip)
+        return loss if self.logit_norm is None else LogitNorm(loss, tau=self.logit_norm)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> RunSettings:

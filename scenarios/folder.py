@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from acil.scenarios.cache import cached_array
-from acil.scenarios.image_files import SUFFIXES, ImageFiles, decode, find_images, upright_size
+from acil.scenarios.image_files import SUFFIXES, ImageFiles, decode, find_images, fingerprint, upright_size
 from acil.scenarios.labelled import DataSource, LabelledTensors
 from acil.scenarios.split import stratified_split
 
@@ -60,7 +59,7 @@ def image_folder(path: str | Path, seed: int = 0, image_size: int | None = None)
     class_names, train, test = _train_and_test(root, seed)
     # One array for both, so that they agree on a size and either is a view of the file.
     files = train.paths + test.paths
-    key = {"format": _FORMAT, "image size": image_size, "files": [_fingerprint(file) for file in files]}
+    key = {"format": _FORMAT, "image size": image_size, "files": [fingerprint(file) for file in files]}
     images = torch.from_numpy(cached_array("folder", key, lambda: _decode_all(files, image_size)))
     return DataSource(
         f"folder:{path}",
@@ -141,12 +140,6 @@ def _list_files(root: Path, names: Sequence[str], class_names: Sequence[str]) ->
         paths += found
         labels += [class_names.index(name)] * len(found)
     return _Files(tuple(paths), np.array(labels, dtype=np.int64))
-
-
-def _fingerprint(file: Path) -> list[Any]:
-    """What changes when the file does."""
-    status = file.stat()
-    return [str(file), status.st_mtime_ns, status.st_size]
 
 
 def _decode_all(files: Sequence[Path], image_size: int | None) -> NDArray[np.uint8]:

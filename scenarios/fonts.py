@@ -31,6 +31,7 @@ TRAIN_FACES = (
     "STIXGeneralItalic",
 )
 TEST_FACES = ("DejaVuSans-BoldOblique", "DejaVuSansMono", "DejaVuSerif-Italic", "STIXGeneralBol")
+FACES = TRAIN_FACES + TEST_FACES
 
 CANVAS = 48  # pixels on a side of a rendering
 _INK = 36  # pixels on the longer side of the letter inside it
@@ -41,27 +42,32 @@ _STRETCH = 1.5  # proportions further apart than this are told apart by the eye
 _ORDER_SEED = 20  # fixes the order of the class list once and for all; not the user's seed
 
 
+@lru_cache(maxsize=2)
+def common_characters(faces: tuple[str, ...] = FACES) -> str:
+    """The characters that every one of these faces contains, in Unicode order."""
+    from matplotlib.ft2font import FT2Font
+
+    charmaps = (set(FT2Font(_path(face)).get_charmap()) for face in faces)
+    return "".join(map(chr, sorted(set.intersection(*charmaps))))
+
+
 @lru_cache(maxsize=1)
 def common_letters() -> str:
     """The letters and digits that every face contains, in Unicode order."""
-    from matplotlib.ft2font import FT2Font
-
-    charmaps = (set(FT2Font(_path(face)).get_charmap()) for face in TRAIN_FACES + TEST_FACES)
-    codes = sorted(set.intersection(*charmaps))
-    return "".join(chr(code) for code in codes if unicodedata.category(chr(code)) in _CATEGORIES)
+    return "".join(letter for letter in common_characters() if unicodedata.category(letter) in _CATEGORIES)
 
 
 @lru_cache(maxsize=2)
-def renderings(letters: str) -> NDArray[np.uint8]:
-    """Render each letter in each face, training faces first.
+def renderings(letters: str, faces: tuple[str, ...] = FACES) -> NDArray[np.uint8]:
+    """Render each letter in each face, in the order of the faces: training faces first, unless told otherwise.
 
     Returns:
         uint8 array (faces, letters, CANVAS, CANVAS), read-only; 255 is ink.
     """
     from PIL import ImageFont
 
-    images = np.zeros((len(TRAIN_FACES) + len(TEST_FACES), len(letters), CANVAS, CANVAS), np.uint8)
-    for row, face in zip(images, TRAIN_FACES + TEST_FACES, strict=True):
+    images = np.zeros((len(faces), len(letters), CANVAS, CANVAS), np.uint8)
+    for row, face in zip(images, faces, strict=True):
         # The basic layout is built into Pillow; the other one depends on a library of the machine.
         font = ImageFont.truetype(_path(face), _POINT_SIZE, layout_engine=ImageFont.Layout.BASIC)
         for image, letter in zip(row, letters, strict=True):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -49,9 +51,16 @@ class ImageFiles(Dataset[tuple[Tensor, int]]):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self._decode(self.paths[index]).to(torch.float32) / 255, int(self.targets[index])
+
+    def pixels(self) -> Tensor:
+        """All images at once: uint8 (n, C, H, W)."""
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes and resizes outside Python's lock
+            return torch.stack(list(pool.map(self._decode, self.paths)))
+
+    def _decode(self, file: Path) -> Tensor:
         channels, height, width = self.image_shape
-        pixels = torch.from_numpy(decode(self.paths[index], width, height, channels))
-        return pixels.to(torch.float32) / 255, int(self.targets[index])
+        return torch.from_numpy(decode(file, width, height, channels))
 
     def subset(self, indices: Tensor) -> ImageFiles:
         """The files at these places, in this order."""
@@ -66,6 +75,12 @@ def find_images(folder: Path) -> list[Path]:
         for file in folder.rglob("*")
         if file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and file.is_file()
     )
+
+
+def fingerprint(file: Path) -> list[Any]:
+    """What changes when the file does."""
+    status = file.stat()
+    return [str(file), status.st_mtime_ns, status.st_size]
 
 
 def upright_size(file: Path) -> tuple[int, int]:

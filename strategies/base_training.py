@@ -46,14 +46,14 @@ def base_training(
     learning_rate: float = 0.1,
     schedule: str = "one-cycle",
     weight_decay: float = 5e-4,
-    label_smoothing: float = 0.0,
+    criterion: nn.Module | None = None,
     augmentation: str = "none",
     batch_size: int = 128,
     device: str | torch.device = "cpu",
     plugins: Sequence[Any] = (),
     evaluator: EvaluationPlugin | None = None,
 ) -> Naive:
-    """The Avalanche strategy that trains a backbone: cross-entropy, SGD with Nesterov momentum 0.9.
+    """The Avalanche strategy that trains a backbone, by SGD with Nesterov momentum 0.9.
 
     Give it to ``ACIL(base_training=...)``, or call its ``train`` with the base phase.
 
@@ -64,7 +64,8 @@ def base_training(
         learning_rate: the schedule's peak.
         schedule: "one-cycle" or "cosine", by iteration.
         weight_decay: L2 penalty on all weights.
-        label_smoothing: in 0..1.
+        criterion: maps logits (n, outputs) and labels (n,) to a loss, such as one of ``acil.losses``; None for
+            cross-entropy.
         augmentation: "affine", "crop-flip" or "none".
         batch_size: images per mini-batch.
         device: where to train.
@@ -77,8 +78,6 @@ def base_training(
     for name, count in (("outputs", outputs), ("epochs", epochs), ("batch_size", batch_size)):
         check_count(count, name)
     check_positive(learning_rate, "learning_rate")
-    if not 0 <= label_smoothing <= 1:
-        raise ValueError(f"label_smoothing must be from 0 to 1, got {label_smoothing!r}")
     backbone.requires_grad_(True)
     network = ClassifierNetwork(backbone, outputs)
     optimizer = torch.optim.SGD(
@@ -87,16 +86,16 @@ def base_training(
     return Naive(
         model=network,
         optimizer=optimizer,
-        criterion=nn.CrossEntropyLoss(label_smoothing=label_smoothing),
+        criterion=criterion or nn.CrossEntropyLoss(),
         train_mb_size=batch_size,
         train_epochs=epochs,
         eval_mb_size=batch_size,
         device=device,
         plugins=[
-            *augmentation_plugins(augmentation),
             LearningRateSchedule(schedule),
             NormalisationStatistics(),
             *plugins,
+            *augmentation_plugins(augmentation),  # last, so that images which a plugin adds are augmented as well
         ],
         # A logger that ignores everything: without any, Avalanche warns.
         evaluator=evaluator or EvaluationPlugin(loggers=[BaseLogger()]),

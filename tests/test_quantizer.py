@@ -97,3 +97,13 @@ def test_values_too_small_to_divide_count_as_zero() -> None:
     quantizer.calibrate(torch.full((2, 2), 1e-44))
     assert float(quantizer.scale) == 1
     assert not quantizer(torch.full((2, 2), 1e-44)).any()
+
+
+def test_sixteen_bits_leave_room_for_twice_the_largest_value_of_calibration() -> None:
+    features = torch.randn(200, 30, generator=torch.Generator().manual_seed(0))
+    quantizer = Quantizer(bits=16)
+    quantizer.calibrate(features)
+    quantizer.count_clipped(1.99 * features)
+    assert quantizer.clipped_share == 0.0
+    quantizer.count_clipped(2.01 * features)
+    assert quantizer.clipped_share > 0.0

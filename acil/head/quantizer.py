@@ -11,8 +11,10 @@ from acil.checks import check_values
 
 # Values looked at for the scale; a quantile of more gives the same step to three digits.
 CALIBRATION_VALUES = 4_000_000
-# Clipping one value in ten thousand buys a finer step for all others.
+# With 8 bits, clipping one value in ten thousand buys a finer step for all others.
 CALIBRATION_QUANTILE = 0.9999
+# 16 bits have steps to spare: values up to twice the largest of calibration fit.
+HEADROOM = 2.0
 # Rows rounded at a time: few enough to stay in the processor's cache from one operation to the next.
 CACHED_ROWS = 128
 # The largest integers: int8 without -128, and what two such digits in base 255 can hold.
@@ -63,7 +65,7 @@ class Quantizer(nn.Module):
 
     @torch.no_grad()
     def calibrate(self, features: Tensor) -> None:
-        """Fix the scale so that all but one in ten thousand of these (n, d) values fit.
+        """Fix the scale: with 8 bits all but one in ten thousand of these (n, d) values fit, with 16 twice the largest.
 
         Raises:
             ValueError: it is fixed already, or there is no finite value to fit, or values are too large to square.
@@ -73,9 +75,7 @@ class Quantizer(nn.Module):
         check_values(features, "features")
         if not features.numel():
             raise ValueError("calibration needs at least one row of features, got none")
-        values = features.flatten()[:: max(1, features.numel() // CALIBRATION_VALUES)].abs().double().cpu()
-        rank = max(1, round(CALIBRATION_QUANTILE * len(values)))
-        step = float(values.kthvalue(rank).values) / self.levels
+        step = self._largest_to_fit(features) / self.levels
         if step < self.smallest:
             step = float(features.abs().max()) / self.levels
         if step > self.largest:
@@ -105,6 +105,13 @@ class Quantizer(nn.Module):
         for part in torch.split(features, CACHED_ROWS):
             self.clipped += torch.count_nonzero(part.abs() > step * (self.levels + 0.5))
         self.quantized += features.numel()
+
+    def _largest_to_fit(self, features: Tensor) -> float:
+        if self.bits == 16:
+            return HEADROOM * float(features.abs().max())
+        values = features.flatten()[:: max(1, features.numel() // CALIBRATION_VALUES)].abs().double().cpu()
+        rank = max(1, round(CALIBRATION_QUANTILE * len(values)))
+        return float(values.kthvalue(rank).values)
 
     def _comparable(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Features and step in one dtype; half precision cannot hold a small step."""

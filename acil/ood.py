@@ -1,0 +1,132 @@
+"""Out-of-distribution detection: scores, and how well they tell foreign samples from known ones.
+
+Every score is larger for what looks foreign. The analytic head's own score is ``AnalyticLearner.leverage``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from acil.checks import check_count, check_positive
+
+# Share of the known samples that must be accepted where false positives are counted.
+ACCEPTED = 0.95
+
+
+@dataclass(frozen=True)
+class DetectionMetrics:
+    """How well scores tell foreign samples from known ones.
+
+    Attributes:
+        fpr95: share of the foreign samples that pass for known at a threshold that accepts 95 % of the known ones.
+        auroc: probability that a foreign sample scores above a known one.
+        aupr_in: area under precision and recall where known samples are the positive ones.
+        aupr_out: the same where foreign samples are.
+    """
+
+    fpr95: float
+    auroc: float
+    aupr_in: float
+    aupr_out: float
+
+
+def msp(logits: Tensor) -> Tensor:
+    """(n,) from logits (n, K): one minus the largest softmax probability.
+
+    References:
+        Hendrycks and Gimpel, ICLR 2017.
+    """
+    # The sum of the others: one minus a probability near 1 would lose the digits that tell samples apart.
+    others = F.softmax(logits, dim=1).sort(dim=1).values[:, :-1]
+    return others.sum(dim=1)
+
+
+def max_logit(logits: Tensor) -> Tensor:
+    """(n,) from logits (n, K): the largest logit, with the sign changed.
+
+    References:
+        Hendrycks et al., "Scaling out-of-distribution detection for real-world settings", ICML 2022.
+    """
+    return -logits.max(dim=1).values
+
+
+def energy(logits: Tensor, temperature: float = 1.0) -> Tensor:
+    """(n,) from logits (n, K): ``-T log sum exp(z / T)``.
+
+    References:
+        Liu et al., "Energy-based out-of-distribution detection", NeurIPS 2020, equation 4.
+    """
+    check_positive(temperature, "temperature")
+    return -temperature * torch.logsumexp(logits / temperature, dim=1)
+
+
+def odin(model: nn.Module, images: Tensor, temperature: float = 1000.0, epsilon: float = 0.0014) -> Tensor:
+    """(n,): one minus the largest softmax probability at a temperature, after a small step towards a surer answer.
+
+    Args:
+        model: maps images to logits (n, K), with gradients.
+        images: (n, C, H, W) floating point in [0, 1], or uint8.
+        temperature: above 0.
+        epsilon: length of the step in each value, 0 or more.
+
+    References:
+        Liang et al., "Enhancing the reliability of out-of-distribution image detection in neural networks", ICLR 2018.
+    """
+    check_positive(temperature, "temperature")
+    if not 0 <= epsilon < 1:
+        raise ValueError(f"epsilon must be at least 0 and below 1, got {epsilon!r}")
+    pixels = images if images.is_floating_point() else images.to(torch.get_default_dtype()) / 255
+    pixels = pixels.detach().clone().requires_grad_(True)
+    with torch.enable_grad():
+        doubt = -F.log_softmax(model(pixels) / temperature, dim=1).max(dim=1).values.sum()
+        (slope,) = torch.autograd.grad(doubt, pixels)
+    with torch.no_grad():
+        return msp(model(pixels - epsilon * slope.sign()) / temperature)
+
+
+def evaluate_ood(known: Tensor, foreign: Tensor) -> DetectionMetrics:
+    """How well scores tell foreign samples from known ones.
+
+    Args:
+        known: (n,) scores of known samples; larger means more foreign.
+        foreign: (m,) scores of foreign samples.
+
+    Raises:
+        ValueError: there are no scores, or some are not finite.
+    """
+    from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
+
+    for name, part in (("known", known), ("foreign", foreign)):
+        if part.ndim != 1 or not len(part) or not bool(part.isfinite().all()):
+            raise ValueError(f"scores of {name} samples must be finite and of shape (n,), got {tuple(part.shape)}")
+    scores = torch.cat([known, foreign]).double().cpu().numpy()
+    is_foreign = torch.cat([torch.zeros(len(known)), torch.ones(len(foreign))]).numpy()
+    # Known samples are the positive ones of the curve: accepted where their score is low.
+    passed, accepted, _ = roc_curve(1 - is_foreign, -scores, drop_intermediate=False)
+    return DetectionMetrics(
+        fpr95=float(passed[accepted >= ACCEPTED].min()),
+        auroc=float(roc_auc_score(is_foreign, scores)),
+        aupr_in=float(average_precision_score(1 - is_foreign, -scores)),
+        aupr_out=float(average_precision_score(is_foreign, scores)),
+    )
+
+
+def expected_calibration_error(probabilities: Tensor, labels: Tensor, bins: int = 15) -> float:
+    """Mean distance of confidence and accuracy over bins of equal width, weighted by their samples, in 0..1.
+
+    Args:
+        probabilities: (n, K), rows that sum to 1.
+        labels: (n,) int64.
+        bins: number of bins.
+
+    References:
+        Guo et al., "On calibration of modern neural networks", ICML 2017, equation 5.
+    """
+    from torchmetrics.functional.classification import multiclass_calibration_error
+
+    check_count(bins, "bins")
+    return float(multiclass_calibration_error(probabilities, labels, probabilities.shape[1], n_bins=bins, norm="l1"))

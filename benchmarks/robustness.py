@@ -1,0 +1,256 @@
+"""Tables of robust and open-set training on real images; every row is a command that can be run by itself.
+
+    python benchmarks/robustness.py --data folder:cifar-10 --foreign folder:tiny-imagenet-32 --output runs/robustness
+
+Rows that are there already are not run again, so an interrupted call goes on where it was. Writes robustness.md,
+robustness.csv and robustness.png beside the rows' JSON files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import shlex
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.progress import Progress
+
+NOISES = {
+    "symmetric 20 %": "symmetric:0.2",
+    "symmetric 50 %": "symmetric:0.5",
+    "asymmetric 40 %": "asymmetric:0.4",
+    "instance 40 %": "instance:0.4",
+}
+CLIP = {"symmetric:0.2": "1", "symmetric:0.5": "1", "asymmetric:0.4": "1", "instance:0.4": "1"}
+ETA = {"symmetric:0.2": "2.5", "symmetric:0.5": "2.5", "asymmetric:0.4": "3", "instance:0.4": "3.5"}
+LOSSES = {"CE": "ce", "GCE": "gce", "SCE": "sce", "NCE+AGCE": "nce+agce"}
+TAILS = {"rho 0.01": "exp:0.01", "rho 0.1": "exp:0.1"}
+HEADLINES = ("CE", "CE + LogitClip", "CE + ODNL")
+
+# Classes of Tiny-ImageNet that show what CIFAR-10 shows: cats, dogs, frogs, birds, deer, cars, trucks, buses and boats.
+KNOWN_IN_TINY_IMAGENET = (
+    *("n02123045", "n02123394", "n02124075", "n02125311", "n02129165"),
+    *("n02085620", "n02094433", "n02099601", "n02099712", "n02106662", "n02113799"),
+    *("n01641577", "n01644900", "n01855672", "n02002724", "n02056570", "n02058221", "n02423022"),
+    *("n02814533", "n03100240", "n03670208", "n04285008", "n03796401", "n03977966", "n04146614", "n04487081"),
+    *("n04465501", "n03662601", "n03447447"),
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One training: where it stands in the tables, and the options that make it."""
+
+    table: str
+    world: str
+    method: str
+    seed: int
+    options: tuple[str, ...]
+
+    @property
+    def file(self) -> str:
+        """Name of its JSON file."""
+        words = f"{self.table} {self.world} {self.method} {self.seed}".replace("%", "").replace("+", " ").split()
+        return "-".join(words).lower() + ".json"
+
+
+def noise_rows(seeds: int) -> Iterable[Row]:
+    """Losses with and without LogitClip, and ODNL, under each kind of label noise."""
+    for seed in range(seeds):
+        for world, noise in NOISES.items():
+            noisy = ("--label-noise", noise)
+            yield Row("noise", world, "CE", seed, noisy)
+            yield Row("noise", world, "CE + LogitClip", seed, (*noisy, "--logit-clip", CLIP[noise]))
+            yield Row("noise", world, "CE + ODNL", seed, (*noisy, "--open-set", f"odnl:{ETA[noise]}"))
+    for name, loss in list(LOSSES.items())[1:]:
+        for world, noise in NOISES.items():
+            noisy = ("--label-noise", noise, "--loss", loss)
+            yield Row("noise", world, name, 0, noisy)
+            yield Row("noise", world, f"{name} + LogitClip", 0, (*noisy, "--logit-clip", CLIP[noise]))
+
+
+def tail_rows(seeds: int) -> Iterable[Row]:
+    """Plain training and Open-Sampling on long-tailed data, with all images of the largest class."""
+    for seed in range(seeds):
+        for world, imbalance in TAILS.items():
+            tailed = ("--imbalance", imbalance, "--train-per-class", "0", "--epochs", "40")
+            yield Row("long tail", world, "CE", seed, tailed)
+            yield Row("long tail", world, "CE + Open-Sampling", seed, (*tailed, "--open-set", "open-sampling:1"))
+
+
+def detection_rows(seeds: int, foreign_test: str) -> Iterable[Row]:
+    """Plain training and LogitNorm, against foreign images."""
+    against = ("--against", foreign_test, "gaussian", "rademacher", "blobs", "glyphs")
+    for seed in range(seeds):
+        yield Row("detection", "clean labels", "CE", seed, against)
+        yield Row("detection", "clean labels", "CE + LogitNorm", seed, (*against, "--logit-norm", "0.04"))
+
+
+def all_rows(seeds: int, foreign: str) -> list[Row]:
+    """Rows in the order of their worth: first seeds of headlines first."""
+    rows = [*noise_rows(seeds), *tail_rows(seeds), *detection_rows(seeds, f"{foreign}/val")]
+    return sorted(rows, key=lambda row: row.seed + (row.table == "noise" and row.method not in HEADLINES) / 2)
+
+
+def command(row: Row, options: argparse.Namespace) -> list[str]:
+    """The row's command, without its output."""
+    script = str(Path(__file__).with_name("train_classifier.py"))
+    common = ["--data", options.data, "--image-size", "16", "--foreign", f"{options.foreign}/train"]
+    common += ["--train-per-class", str(options.train_per_class), "--seed", str(row.seed)]
+    return [sys.executable, script, *common, "--without", *KNOWN_IN_TINY_IMAGENET, *row.options]
+
+
+def run(row: Row, options: argparse.Namespace) -> str:
+    """Train the row in a process of one thread; returns an error's last line, or nothing."""
+    output = options.output / row.file
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    typed = [*command(row, options), "--output", str(output)]
+    done = subprocess.run(typed, env=environment, capture_output=True, text=True, check=False)
+    return "" if done.returncode == 0 else done.stderr.strip().splitlines()[-1]
+
+
+def run_missing(rows: list[Row], options: argparse.Namespace) -> None:
+    """Train what is not there yet, and write the tables after every row."""
+    missing = [row for row in rows if not (options.output / row.file).exists()]
+    with Progress() as bar, ThreadPoolExecutor(options.jobs) as pool:
+        task = bar.add_task("rows", total=len(rows), completed=len(rows) - len(missing))
+        futures = {pool.submit(run, row, options): row for row in missing}
+        for future in as_completed(futures):
+            if error := future.result():
+                bar.print(f"{futures[future].file}: {error}")
+            bar.advance(task)
+            write_tables(rows, options)
+
+
+Figures = Mapping[tuple[str, str, str], list[dict[str, Any]]]
+
+
+def load(rows: list[Row], folder: Path) -> Figures:
+    """The figures of each table, world and method, one for each seed that is there."""
+    figures: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        if (folder / row.file).exists():
+            content = json.loads((folder / row.file).read_text())
+            figures.setdefault((row.table, row.world, row.method), []).append(content)
+    return figures
+
+
+def spread(values: list[float]) -> str:
+    """Mean in percent, with the standard deviation over seeds where there are several."""
+    mean = f"{100 * statistics.mean(values):.1f}"
+    return mean if len(values) == 1 else f"{mean} ± {100 * statistics.stdev(values):.1f}"
+
+
+def noise_table(figures: Figures) -> list[str]:
+    """Last and best accuracy of each method under each noise."""
+    methods = list(dict.fromkeys(method for table, _, method in figures if table == "noise"))
+    lines = ["| training | " + " | ".join(NOISES) + " |", "| --- |" + " ---: |" * len(NOISES)]
+    for method in methods:
+        cells = []
+        for world in NOISES:
+            found = figures.get(("noise", world, method), [])
+            last, best = [row["last"] for row in found], [row["best"] for row in found]
+            cells.append(f"{spread(last)} ({spread(best)})" if found else "-")
+        lines.append(f"| {method} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def tail_table(figures: Figures) -> list[str]:
+    """Accuracy over all classes, and those with many, medium and few samples."""
+    lines = ["| data | training | all | many-shot | medium-shot | few-shot |", "| --- | --- |" + " ---: |" * 4]
+    for (table, world, method), found in figures.items():
+        if table == "long tail":
+            cells = [spread([row["last"] for row in found])]
+            cells += [spread([row["groups"][group] for row in found]) for group in ("many", "medium", "few")]
+            lines.append(f"| {world} | {method} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def detection_table(figures: Figures) -> list[str]:
+    """False positives at 95 % and AUROC of each score on each foreign source."""
+    lines = [
+        "| training | accuracy | foreign images | score | FPR95 | AUROC |",
+        "| --- | ---: | --- | --- | ---: | ---: |",
+    ]
+    for (table, _, method), found in figures.items():
+        if table != "detection":
+            continue
+        accuracy = spread([row["last"] for row in found])
+        for place, cell in enumerate(found[0]["detection"]):
+            of_seeds = [row["detection"][place] for row in found]
+            name = Path(cell["source"]).parent.name if "/" in cell["source"] else cell["source"]
+            rates = f"{spread([one['fpr95'] for one in of_seeds])} | {spread([one['auroc'] for one in of_seeds])}"
+            lines.append(f"| {method} | {accuracy} | {name} | {cell['score']} | {rates} |")
+    return lines
+
+
+def write_tables(rows: list[Row], options: argparse.Namespace) -> None:
+    """Markdown, CSV and picture from the rows that are there."""
+    figures = load(rows, options.output)
+    tables = {"Label noise": noise_table, "Long tails": tail_table, "Foreign images": detection_table}
+    text = [line for title, table in tables.items() for line in (f"## {title}", "", *table(figures), "")]
+    (options.output / "robustness.md").write_text("\n".join(text))
+    with (options.output / "robustness.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(
+            ["table", "world", "method", "seed", "last", "best", "fitted labels", "ridge", "seconds", "command"]
+        )
+        for row in rows:
+            if (options.output / row.file).exists():
+                one = json.loads((options.output / row.file).read_text())
+                accuracies = [f"{one[name]:.4f}" for name in ("last", "best", "fitted_labels", "ridge")]
+                typed = "python benchmarks/" + shlex.join(command(row, options)[1:]).partition("benchmarks/")[2]
+                writer.writerow([row.table, row.world, row.method, row.seed, *accuracies, round(one["seconds"]), typed])
+    draw(figures, options.output / "robustness.png")
+
+
+def draw(figures: Figures, picture: Path) -> None:
+    """Accuracy on clean test images by epoch, for the headline methods under each noise."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    sheet, panels = pyplot.subplots(1, len(NOISES), figsize=(3.6 * len(NOISES), 3.2), sharey=True, layout="constrained")
+    for panel, world in zip(panels, NOISES, strict=True):
+        for colour, method in zip(("tab:gray", "tab:blue", "tab:orange"), HEADLINES, strict=True):
+            for place, one in enumerate(figures.get(("noise", world, method), [])):
+                epochs = [int(epoch) for epoch in one["by_epoch"]]
+                accuracy = [100 * value for value in one["by_epoch"].values()]
+                label = method if place == 0 else None
+                panel.plot(epochs, accuracy, color=colour, label=label, alpha=0.8, linewidth=1.5)
+        panel.set(title=world, xlabel="epoch")
+        panel.grid(alpha=0.3)
+    panels[0].set_ylabel("accuracy on clean test images, %")
+    panels[0].legend(frameon=False, fontsize=8)
+    sheet.savefig(picture, dpi=130)
+    pyplot.close(sheet)
+
+
+def main() -> None:
+    """Parse the options, train what is missing, and write the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, help="CIFAR-10 as acil run takes it, such as folder:cifar-10")
+    parser.add_argument("--foreign", required=True, help="Tiny-ImageNet with train/ and val/, as folder:PATH")
+    parser.add_argument("--output", type=Path, default=Path("runs/robustness"))
+    parser.add_argument("--train-per-class", type=int, default=1_000)
+    parser.add_argument("--seeds", type=int, default=3, help="seeds of the headline rows; the others have one")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="rows at a time, with one thread each")
+    options = parser.parse_args()
+    options.output.mkdir(parents=True, exist_ok=True)
+    rows = all_rows(options.seeds, options.foreign)
+    run_missing(rows, options)
+    write_tables(rows, options)
+
+
+if __name__ == "__main__":
+    main()

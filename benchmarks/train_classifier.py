@@ -1,0 +1,193 @@
+"""A classifier on noisy or long-tailed images, judged on clean test images and on foreign ones: one JSON file.
+
+    python benchmarks/train_classifier.py --data folder:cifar-10 --label-noise symmetric:0.5 --loss gce --logit-clip 1
+    python benchmarks/train_classifier.py --data folder:cifar-10 --logit-norm 0.04 --against gaussian
+
+Each row of benchmarks/robustness.py is one such command.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from avalanche.benchmarks import nc_benchmark
+from avalanche.core import BaseSGDPlugin
+from torch import Tensor, nn
+
+from acil import AnalyticLearner, create_learner, ood
+from acil.backbones import create_backbone
+from acil.files import write_atomically
+from acil.losses import LogitClip, LogitNorm, create_loss
+from acil.scenarios import LabelledTensors, NoisyTensors, add_label_noise, load_data, long_tailed, shot_groups
+from acil.scenarios.open_set import foreign_images
+from acil.strategies.augmentation import CropFlipAugmentation
+from acil.strategies.base_training import base_training
+from acil.strategies.open_set import OpenSetPlugin, open_set_plugin
+
+BATCH = 500
+FOREIGN_TEST_IMAGES = 2_000  # a fifth of the test images, as the published protocol has it
+
+
+class TestAccuracy(BaseSGDPlugin):
+    """Measures the accuracy on clean test images after some epochs, the last one included."""
+
+    def __init__(self, test: LabelledTensors, every: int) -> None:
+        super().__init__()
+        self.test, self.every = test, every
+        self.accuracy: dict[int, float] = {}
+        self.predictions = torch.empty(0)
+
+    def after_training_epoch(self, strategy: Any, **kwargs: Any) -> None:
+        """Evaluate the network with its running normalisation statistics, as published figures do."""
+        epoch = strategy.clock.train_exp_epochs + 1
+        if epoch % self.every == 0 or epoch == strategy.train_epochs:
+            self.predictions = outputs(strategy.model, self.test.inputs).argmax(dim=1)
+            self.accuracy[epoch] = share(self.predictions == self.test.targets)
+
+
+@torch.no_grad()
+def outputs(network: nn.Module, images: Tensor) -> Tensor:
+    """(n, K) logits of uint8 images in evaluation mode; the network's mode stays as it was."""
+    training, device = network.training, next(network.parameters()).device
+    network.eval()
+    logits = torch.cat([network(batch.to(device)).cpu() for batch in images.split(BATCH)])
+    network.train(training)
+    return logits
+
+
+def share(right: Tensor) -> float:
+    """The share of true values."""
+    return float(right.double().mean())
+
+
+def training_data(options: argparse.Namespace) -> tuple[LabelledTensors, LabelledTensors, tuple[str, ...]]:
+    """Training images as the options ask, clean test images, and the names of the classes."""
+    source = load_data(options.data, image_size=options.image_size)
+    train = source.train
+    if options.train_per_class:
+        shuffled = torch.randperm(len(train), generator=torch.Generator().manual_seed(options.seed))
+        by_class = [shuffled[train.targets[shuffled] == label] for label in range(source.num_classes)]
+        train = train.subset(torch.cat([places[: options.train_per_class] for places in by_class]))
+    if options.imbalance:
+        train = long_tailed(train, options.imbalance, seed=options.seed)
+    if options.label_noise:
+        train = add_label_noise(train, options.label_noise, seed=options.seed, class_names=source.class_names)
+    return train, source.test, source.class_names
+
+
+def criterion(options: argparse.Namespace) -> nn.Module:
+    """The loss, behind clipped or normalised logits where the options ask for that."""
+    loss = create_loss(options.loss)
+    if options.logit_clip:
+        return LogitClip(loss, tau=options.logit_clip)
+    return LogitNorm(loss, tau=options.logit_norm) if options.logit_norm else loss
+
+
+def detection(options: argparse.Namespace, network: nn.Module, learner: AnalyticLearner, known: Tensor) -> list[Any]:
+    """How well each score tells test images from foreign ones."""
+    shape = tuple(known.shape[1:])
+    scores = {
+        "msp": lambda images: ood.msp(outputs(network, images)),
+        "energy": lambda images: ood.energy(outputs(network, images)),
+        "leverage": lambda images: torch.cat([learner.leverage(batch) for batch in images.split(BATCH)]),
+    }
+    rows = []
+    of_known = {name: score(known) for name, score in scores.items()}
+    for source in options.against:
+        foreign = foreign_images(source, FOREIGN_TEST_IMAGES, shape, seed=options.seed + 1, without=options.without)
+        for name, score in scores.items():
+            metrics = ood.evaluate_ood(of_known[name], score(foreign))
+            rows.append({"source": source, "score": name, "fpr95": metrics.fpr95, "auroc": metrics.auroc})
+    return rows
+
+
+def train(options: argparse.Namespace) -> dict[str, Any]:
+    """Everything that the tables of benchmarks/robustness.py need."""
+    started = time.perf_counter()
+    torch.manual_seed(options.seed)
+    samples, test, class_names = training_data(options)
+    plugins: list[OpenSetPlugin] = []
+    if options.open_set:
+        foreign = foreign_images(options.foreign, None, tuple(test.inputs.shape[1:]), without=options.without)
+        plugins = [open_set_plugin(options.open_set, foreign)]
+    watch = TestAccuracy(test, options.evaluate_every)
+    training = base_training(
+        create_backbone(options.backbone, channels=test.inputs.shape[1]),
+        len(class_names),
+        epochs=options.epochs,
+        learning_rate=options.learning_rate,
+        criterion=criterion(options),
+        device=options.device,
+        plugins=[*plugins, CropFlipAugmentation(options.padding), watch],
+    )
+    training.train(nc_benchmark(samples, test, 1, task_labels=False, shuffle=False).train_stream[0], eval_streams=[])
+    seconds = time.perf_counter() - started
+    network = training.model
+    counts = torch.bincount(samples.targets, minlength=len(class_names)).tolist()
+    right = watch.predictions == test.targets
+    groups = shot_groups(dict(enumerate(counts)))
+    fitted = outputs(network, samples.inputs).argmax(dim=1)
+    true = samples.true_targets if isinstance(samples, NoisyTensors) else samples.targets
+    learner = create_learner(network.backbone).to(options.device)
+    learner.learn(samples.inputs, samples.targets)
+    ridge = torch.cat([learner.predict(batch) for batch in test.inputs.split(BATCH)]).cpu()
+    return {
+        "last": watch.accuracy[options.epochs],
+        "best": max(watch.accuracy.values()),
+        "by_epoch": watch.accuracy,
+        "groups": {name: share(right[torch.isin(test.targets, torch.tensor(of))]) for name, of in groups.items()},
+        "fitted_labels": share(fitted == samples.targets),
+        "fitted_true_labels": share(fitted == true),
+        "ridge": share(ridge == test.targets),
+        "detection": detection(options, network, learner, test.inputs),
+        "counts": counts,
+        "seconds": seconds,
+        "torch": torch.__version__,
+    }
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The options of a row."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, help="as acil run takes it")
+    parser.add_argument("--image-size", type=int, help="side to which images of a folder are resized")
+    parser.add_argument("--train-per-class", type=int, help="training images of each class; all unless told otherwise")
+    parser.add_argument("--label-noise", help="such as symmetric:0.5, asymmetric:0.4 or instance:0.4")
+    parser.add_argument("--imbalance", help="such as exp:0.01 or step:0.1")
+    parser.add_argument("--loss", default="ce")
+    parser.add_argument("--logit-clip", type=float, metavar="TAU")
+    parser.add_argument("--logit-norm", type=float, metavar="TAU")
+    parser.add_argument("--open-set", help="odnl:ETA or open-sampling:ETA")
+    parser.add_argument("--foreign", default="gaussian", help="where open-set images come from")
+    parser.add_argument("--without", nargs="*", default=[], help="classes to leave out of foreign folders")
+    parser.add_argument("--against", nargs="*", default=[], help="foreign test images to detect")
+    parser.add_argument("--backbone", default="convnet")
+    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--learning-rate", type=float, default=0.1)
+    parser.add_argument("--padding", type=int, default=1, help="pixels added at each side before a random crop")
+    parser.add_argument("--evaluate-every", type=int, default=6, metavar="EPOCHS")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--output", type=Path, help="JSON file to write")
+    return parser.parse_args(arguments)
+
+
+def main() -> None:
+    """Train, and write or print the figures."""
+    options = parse()
+    figures = train(options)
+    settings = {name: value for name, value in vars(options).items() if name != "output"}
+    text = json.dumps({"settings": settings, **figures}, indent=1)
+    if options.output:
+        write_atomically(options.output, text.encode())
+    else:
+        print(text)
+
+
+if __name__ == "__main__":
+    main()
