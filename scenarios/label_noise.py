@@ -151,7 +151,7 @@ def _noisy_labels(
 
 def _symmetric(places: NDArray[np.int64], rate: float, classes: int, rng: np.random.Generator) -> NDArray[np.int64]:
     chosen = rng.choice(len(places), size=round(rate * len(places)), replace=False)
-    noisy = places.copy()
+    noisy: NDArray[np.int64] = places.copy()
     noisy[chosen] = (noisy[chosen] + rng.integers(1, classes, size=len(chosen))) % classes
     return noisy
 
