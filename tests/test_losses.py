@@ -191,7 +191,7 @@ def test_limits_are_the_losses_they_interpolate() -> None:
     ],
 )
 def test_settings_out_of_range_are_refused(make: Callable[[], torch.nn.Module]) -> None:
-    with pytest.raises(ValueError, match="must be|there is no loss"):
+    with pytest.raises(ValueError, match=r"must be|there is no loss"):
         make()
 
 

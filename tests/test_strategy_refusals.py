@@ -16,6 +16,8 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from acil.strategies import ACIL
+from acil.strategies.logits import LogitPlugin
+from acil.strategies.open_set import OpenSetPlugin
 from acil.strategies.refusals import REFUSED
 
 
@@ -46,8 +48,10 @@ PLUGINS = {
     "LFLPlugin": lambda: plugins.LFLPlugin(0.1),
     "LRSchedulerPlugin": learning_rate_plugin,
     "LwFPlugin": plugins.LwFPlugin,
+    "LogitPlugin": LogitPlugin,
     "MASPlugin": plugins.MASPlugin,
     "MIRPlugin": lambda: plugins.MIRPlugin(4),
+    "OpenSetPlugin": lambda: OpenSetPlugin(torch.zeros(1, 1, 8, 8), eta=1.0),
     "MemoryFeCAMUpdate": plugins.MemoryFeCAMUpdate,
     "MemoryNCMUpdate": plugins.MemoryNCMUpdate,
     "NCMOracle": plugins.NCMOracle,
