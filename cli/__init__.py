@@ -14,6 +14,7 @@ from acil.cli.fresh import fresh
 from acil.cli.info import info
 from acil.cli.learn import learn
 from acil.cli.merge import merge
+from acil.cli.ood import ood
 from acil.cli.predict import predict
 from acil.cli.run import run
 from acil.cli.verify import verify
@@ -33,5 +34,5 @@ def main() -> None:
     """
 
 
-for command in (run, verify, info, learn, forget, predict, merge, fresh):
+for command in (run, verify, info, learn, forget, predict, merge, fresh, ood):
     main.add_command(command)

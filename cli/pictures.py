@@ -50,7 +50,7 @@ def accuracy_picture(records: Sequence[PhaseRecord], data: str) -> bytes:
     Returns:
         a PNG.
     """
-    with _style():
+    with style():
         figure, axes = _canvas(ACCURACY_INCHES, (0.145, 0.155, 0.715, 0.635))
         values = [100 * value for value in metrics.accuracies(records)]
         average = 100 * metrics.average_incremental_accuracy(records)
@@ -60,7 +60,7 @@ def accuracy_picture(records: Sequence[PhaseRecord], data: str) -> bytes:
         if len(values) > 1:
             _draw_average(axes, average)
         _draw_course(axes, values, average)
-        return _as_png(figure)
+        return as_png(figure)
 
 
 def forgetting_picture(records: Sequence[PhaseRecord], data: str) -> bytes:
@@ -75,7 +75,7 @@ def forgetting_picture(records: Sequence[PhaseRecord], data: str) -> bytes:
     """
     import numpy as np
 
-    with _style():
+    with style():
         figure, axes = _canvas(FORGETTING_INCHES, (0.1, 0.11, 0.72, 0.74))
         matrix = np.full((len(records), len(records)), np.nan)
         for row, values in enumerate(metrics.phase_matrix(records)):
@@ -85,7 +85,7 @@ def forgetting_picture(records: Sequence[PhaseRecord], data: str) -> bytes:
         ending = "" if lost is None else f": forgetting {100 * lost:.2f} %"
         _title(figure, f"{short_name(data)}{ending}", "accuracy on each phase's classes, after each phase")
         _draw_matrix(figure, axes, matrix)
-        return _as_png(figure)
+        return as_png(figure)
 
 
 def short_name(data: str) -> str:
@@ -94,7 +94,8 @@ def short_name(data: str) -> str:
     return (PurePath(path).name or kind) if separator else data
 
 
-def _style() -> AbstractContextManager[None]:
+def style() -> AbstractContextManager[None]:
+    """The house's fonts and colours, while it is entered."""
     import matplotlib.style
 
     context: AbstractContextManager[None] = matplotlib.style.context(["default", STYLE])
@@ -113,7 +114,8 @@ def _canvas(inches: tuple[float, float], box: tuple[float, float, float, float])
     return figure, axes
 
 
-def _as_png(figure: Figure) -> bytes:
+def as_png(figure: Figure) -> bytes:
+    """The figure as the bytes of a PNG."""
     png = io.BytesIO()
     # Without matplotlib's version in it, equal figures are equal files.
     figure.savefig(png, format="png", dpi=PIXELS_PER_INCH, metadata={"Software": None})
