@@ -65,7 +65,7 @@ def energy(logits: Tensor, temperature: float = 1.0) -> Tensor:
 
 
 def odin(model: nn.Module, images: Tensor, temperature: float = 1000.0, epsilon: float = 0.0014) -> Tensor:
-    """(n,) float64: one minus the largest softmax probability at a temperature, after a small step towards a surer answer.
+    """(n,) float64: MSP at a temperature, after a small step of the image towards a surer answer.
 
     Args:
         model: maps images to logits (n, K), with gradients.

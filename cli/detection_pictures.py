@@ -56,7 +56,7 @@ def roc_picture(detections: Sequence[Detection]) -> bytes:
     Returns:
         a PNG.
     """
-    from sklearn.metrics import RocCurveDisplay
+    from sklearn.metrics import roc_curve
 
     sources = list(dict.fromkeys(one.source for one in detections))
     with style():
@@ -66,16 +66,13 @@ def roc_picture(detections: Sequence[Detection]) -> bytes:
             of_source = [one for one in detections if one.source == source]
             for one, colour in zip(of_source, SCORE_COLOURS, strict=False):
                 labels = [0] * len(one.known) + [1] * len(one.foreign)
-                values = [*one.known.tolist(), *one.foreign.tolist()]
-                name = f"{one.score} {one.metrics.auroc:.3f}"
-                RocCurveDisplay.from_predictions(
-                    labels, values, ax=panel, name=name, curve_kwargs={"color": colour, "linewidth": 1.8}
-                )
+                refused, detected, _ = roc_curve(labels, [*one.known.tolist(), *one.foreign.tolist()])
+                panel.plot(refused, detected, color=colour, linewidth=1.8)
             panel.plot([0, 1], [0, 1], color=QUIET, linewidth=0.8, linestyle=":")
-            panel.set(title=short_name(source), xlabel="known images refused", ylabel="")
+            panel.set(title=short_name(source), xlabel="known images refused")
             panel.title.set_fontweight("bold")
-            panel.legend([*[f"{one.score}  {one.metrics.auroc:.3f}" for one in of_source]], title="AUROC", fontsize=9,
-                         frameon=False, loc="lower right")  # fmt: skip
+            names = [f"{one.score}  {one.metrics.auroc:.3f}" for one in of_source]
+            panel.legend(names, title="AUROC", fontsize=9, loc="best", edgecolor="none", framealpha=0.85)
         panels[0].set_ylabel("foreign images detected")
         return as_png(figure)
 
@@ -93,10 +90,9 @@ def _draw_histogram(panel: Axes, one: Detection) -> None:
         0.97, 0.93, f"FPR95 {100 * one.metrics.fpr95:.0f} %", transform=panel.transAxes, ha="right", va="top",
         fontsize=9, color=INK,
     )  # fmt: skip
-    panel.set_yticks([])
+    panel.set_ylim(top=1.25 * panel.get_ylim()[1])  # room for the text
+    panel.set(xticks=[], yticks=[])
     panel.spines[["top", "right", "left"]].set_visible(False)
-    panel.tick_params(length=3, labelsize=8)
-    panel.locator_params(axis="x", nbins=4)
 
 
 def _figure(width: float, height: float) -> Figure:
