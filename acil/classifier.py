@@ -13,8 +13,9 @@ from acil.extract import backbone_features, scaled
 class Classifier(nn.Module):
     """Backbone, buffer layer and solved weights: it predicts and learns nothing.
 
-    ``AnalyticLearner.snapshot`` makes one. It never changes, so that any number of threads may read it while the
-    learner goes on learning; backbone and buffer layer are shared with the learner, which never changes them either.
+    ``AnalyticLearner.snapshot`` makes one. Learning never changes it, so that any number of threads may read it while
+    the learner goes on. Backbone and buffer layer are shared with the learner: moving or casting that moves or casts
+    them as well, so take a new snapshot then.
 
     Args:
         backbone: maps images (n, C, H, W) to features (n, f).
@@ -44,7 +45,7 @@ class Classifier(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """(n, C, H, W) images, in [0, 1] or uint8, to logits (n, K) and the likeliest labels (n,) int64."""
-        logits = self.head(self.buffer(self.backbone(scaled(images))))
+        logits = self.head(self.buffer(self.backbone(scaled(images)).float()))
         return logits, self.classes[logits.argmax(dim=1)]
 
     @torch.no_grad()
@@ -57,4 +58,4 @@ class Classifier(nn.Module):
         check_images(images)
         features = backbone_features(self.backbone, images.to(self.classes.device))
         check_features(features, self.buffer.in_features)
-        return self.classes[self.head(self.buffer(features)).argmax(dim=1)]
+        return self.classes[self.head(self.buffer(features.float())).argmax(dim=1)]

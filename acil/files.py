@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -18,19 +20,31 @@ def write_atomically(path: Path, content: bytes) -> None:
     # One name per file: what a killed process left behind is overwritten by the next write, never piled up.
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        with temporary.open("wb") as file:
+        with _open_alone(temporary) as file:
+            if path.exists():  # a private file stays private
+                os.fchmod(file.fileno(), path.stat().st_mode & 0o777)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        if path.exists():  # a private file stays private
-            temporary.chmod(path.stat().st_mode & 0o777)
-        temporary.replace(path)
+            temporary.replace(path)
     except OSError as error:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise ValueError(f"cannot write {path}: {error.strerror}; free space or choose another folder") from error
     with suppress(OSError):  # the file is whole; some file systems cannot sync a folder
         _sync_folder(path.parent)
+
+
+def _open_alone(temporary: Path) -> BinaryIO:
+    """The empty temporary file, once no other process writes to it."""
+    while True:
+        file = open(os.open(temporary, os.O_RDWR | os.O_CREAT, 0o666), "wb")  # noqa: SIM115, PTH123 (the caller closes it)
+        fcntl.flock(file, fcntl.LOCK_EX)  # released when the file is closed
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), temporary.stat()):
+                file.truncate(0)
+                return file
+        file.close()  # it has become another process's result meanwhile
 
 
 def _sync_folder(folder: Path) -> None:

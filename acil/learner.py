@@ -124,7 +124,7 @@ class AnalyticLearner(nn.Module):
 
     def classify(self, features: Tensor) -> Tensor:
         """Logits of backbone features (n, f) over all classes learned: (n, K)."""
-        logits: Tensor = self.head(self.buffer(features))
+        logits: Tensor = self.head(self.buffer(features.float()))
         return logits
 
     @torch.no_grad()
@@ -236,7 +236,7 @@ class AnalyticLearner(nn.Module):
         head = self._exact_head("merge")
         check_type(other, AnalyticLearner, "the other learner to merge")
         if other is self:
-            raise ValueError("a learner merged with itself would count every sample twice; merge another one")
+            raise ValueError("a learner merged with itself would count everything twice; merge another one")
         others, theirs = other._exact_head("merge"), other.fingerprints()
         different = [part for part, value in self.fingerprints().items() if value != theirs[part]]
         if different:
@@ -316,9 +316,12 @@ class AnalyticLearner(nn.Module):
         return hashlib.sha256("".join(self.fingerprints().values()).encode()).hexdigest()
 
     def fingerprints(self) -> dict[str, str]:
-        """SHA-256 of each part of the frozen path: ``backbone``, ``buffer layer`` and ``scale``."""
+        """SHA-256 of each part of the frozen path: ``backbone``, ``buffer layer`` and ``scale``.
+
+        A backbone is known by its tensors, by what its modules print and by the batch size; not by its code.
+        """
         parts = {
-            "backbone": fingerprint(self.backbone.state_dict()),
+            "backbone": fingerprint(_read_while_evaluating(self.backbone), f"{self.batch_size} {self.backbone!r}"),
             "buffer layer": fingerprint(self.buffer.state_dict(), self.buffer.name),
         }
         if isinstance(self.head, ExactHead):
@@ -437,3 +440,9 @@ class AnalyticLearner(nn.Module):
         if not isinstance(self.head, ExactHead):
             raise ValueError(f"a {type(self.head).__name__} cannot {purpose} exactly; build the learner with ExactHead")
         return self.head
+
+
+def _read_while_evaluating(backbone: nn.Module) -> dict[str, Tensor]:
+    """The backbone's tensors but for counters of training batches, which only training reads."""
+    state = backbone.state_dict()
+    return {name: tensor for name, tensor in state.items() if not name.endswith("num_batches_tracked")}

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import IO, TYPE_CHECKING, Any, NoReturn
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
@@ -43,11 +43,6 @@ class OneLineErrors(click.Group):
         """Parse a command's options and run it."""
         with _one_line_errors(), _one_line_warnings():
             return super().invoke(ctx)
-
-
-def fail(message: str) -> NoReturn:
-    """End the command with one line on stderr and status 2."""
-    raise OneLineError(message)
 
 
 def stdout() -> Console:

@@ -10,7 +10,7 @@ THREADS = "OMP_NUM_THREADS"
 
 def is_first_rank() -> bool:
     """Whether this process is the one that prints: the only one, or the first that torchrun started."""
-    return os.environ.get("RANK", "0") == "0"
+    return "TORCHELASTIC_RUN_ID" not in os.environ or os.environ.get("RANK", "0") == "0"
 
 
 def lift_thread_limit() -> None:

@@ -201,7 +201,9 @@ def run(context: click.Context, /, output: Path | None, resume: Path | None, **o
         return
     if resume is not None:
         folder = RunFolder.open(resume)
-        experiment = prepare(RunSettings.from_config(folder.config), ranks)
+        settings = RunSettings.from_config(folder.config)
+        usable_device(settings.device)  # refuses a run that began on a GPU where there is none
+        experiment = prepare(settings, ranks)
         folder.append("resumed")
     else:
         settings = RunSettings(**{**options, "device": usable_device(str(options["device"]))})  # type: ignore[arg-type]

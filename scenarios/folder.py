@@ -13,13 +13,13 @@ import torch
 from numpy.typing import NDArray
 
 from acil.scenarios.cache import cached_array
-from acil.scenarios.image_files import SUFFIXES, ImageFiles, decode, find_images, fingerprint, upright_size
+from acil.scenarios.image_files import SUFFIXES, ImageFiles, decode, file_stamp, find_images, upright_size
 from acil.scenarios.labelled import DataSource, LabelledTensors
 from acil.scenarios.split import stratified_split
 
 FALLBACK_SIZE = 64  # pixels on a side, where the images differ in size and the caller named none
 
-_FORMAT = 1  # raise it when decoding changes, so that old cache files are left alone
+_FORMAT = 2  # raise it when decoding changes, so that old cache files are left alone
 _TEST_FOLDERS = ("val", "test")
 
 
@@ -59,7 +59,7 @@ def image_folder(path: str | Path, seed: int = 0, image_size: int | None = None)
     class_names, train, test = _train_and_test(root, seed)
     # One array for both, so that they agree on a size and either is a view of the file.
     files = train.paths + test.paths
-    key = {"format": _FORMAT, "image size": image_size, "files": [fingerprint(file) for file in files]}
+    key = {"format": _FORMAT, "image size": image_size, "files": [file_stamp(file) for file in files]}
     images = torch.from_numpy(cached_array("folder", key, lambda: _decode_all(files, image_size)))
     return DataSource(
         f"folder:{path}",

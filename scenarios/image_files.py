@@ -73,11 +73,15 @@ def find_images(folder: Path) -> list[Path]:
     return sorted(
         file
         for file in folder.rglob("*")
-        if file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and file.is_file()
+        if file.suffix.lower() in SUFFIXES and not _is_hidden(file.relative_to(folder)) and file.is_file()
     )
 
 
-def fingerprint(file: Path) -> list[Any]:
+def _is_hidden(file: Path) -> bool:
+    return any(part.startswith(".") for part in file.parts)
+
+
+def file_stamp(file: Path) -> list[Any]:
     """What changes when the file does."""
     status = file.stat()
     return [str(file), status.st_mtime_ns, status.st_size]
@@ -113,11 +117,22 @@ def decode(file: Path, width: int, height: int, channels: int = 3) -> NDArray[np
             image = ImageOps.exif_transpose(opened)
             if "transparency" in image.info:
                 image = image.convert("RGBA")
-            fitted = _fit(image.convert("RGB"), width, height)
+            fitted = _fit(_eight_bits(image).convert("RGB"), width, height)
             pixels = np.array(fitted.convert(_MODES[channels]))
     except Exception as error:  # decoders of broken files raise whatever they stumble over
         raise _unreadable(file, error) from error
     return np.ascontiguousarray(pixels.reshape(height, width, channels).transpose(2, 0, 1))
+
+
+def _eight_bits(image: Image) -> Image:
+    """Grey images of 16 bits in 8, which Pillow would clip instead of scale."""
+    from PIL import Image
+
+    if image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers without a range; save it with 8 or 16 bits")
+    if not image.mode.startswith("I"):
+        return image
+    return Image.fromarray((np.asarray(image).astype(np.int64).clip(0, 65_535) >> 8).astype(np.uint8))
 
 
 def _fit(image: Image, width: int, height: int) -> Image:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from acil.scenarios.cache import cached_array
-from acil.scenarios.image_files import ImageFiles, find_images, fingerprint
+from acil.scenarios.image_files import ImageFiles, file_stamp, find_images
 
 GENERATED = 10_000  # images of a source without end, where the caller names no number
 _FORMAT = 1  # raise it when fitting changes, so that old cache files are left alone
@@ -124,7 +124,7 @@ def _of_folder(
     files = [file for file in find_images(root) if not set(file.relative_to(root).parts) & set(without)]
     places = _chosen(f"folder:{path}", len(files), count, rng)
     chosen = [files[place] for place in places]
-    key = {"format": _FORMAT, "shape": list(shape), "files": [fingerprint(file) for file in chosen]}
+    key = {"format": _FORMAT, "shape": list(shape), "files": [file_stamp(file) for file in chosen]}
     channels, height, width = shape
     images = ImageFiles(chosen, torch.zeros(len(chosen), dtype=torch.int64), (channels, height, width))
     return torch.from_numpy(cached_array("foreign", key, lambda: images.pixels().numpy()))

@@ -103,9 +103,9 @@ class OpenSetPlugin(BaseSGDPlugin):  # type: ignore[misc]
             expected, given = tuple(like.shape[1:]), tuple(images.shape[1:])
             raise ValueError(f"foreign images must be shaped like the training images, {expected}, got {given}")
         images = images.to(like.device)
-        if like.is_floating_point() and not images.is_floating_point():
-            return images.to(like) / 255
-        return images.to(like)
+        if images.is_floating_point() == like.is_floating_point():
+            return images.to(like)
+        return images.to(like) / 255 if like.is_floating_point() else (255 * images).round().to(like)
 
     def _loss(self, logits: Tensor) -> Tensor:
         """Cross-entropy of foreign logits (n, outputs) with fresh labels, normalised by the sum of their weights."""

@@ -11,6 +11,7 @@ from torch import nn
 # classes lie in many modules and differ between versions.
 REFUSED = {
     "serves samples again or others instead": {
+        "BatchAugmentation",
         "BiCPlugin",
         "CoPEPlugin",
         "GDumbPlugin",
@@ -27,14 +28,17 @@ REFUSED = {
         "AGEMPlugin",
         "CWRStarPlugin",
         "EWCPlugin",
+        "EpochCheckpoint",
         "FeatureDistillationPlugin",
         "FromScratchTrainingPlugin",
         "GEMPlugin",
         "LFLPlugin",
         "LogitPlugin",
         "LRSchedulerPlugin",
+        "LearningRateSchedule",
         "LwFPlugin",
         "MASPlugin",
+        "NormalisationStatistics",
         "PackNetPlugin",
         "RWalkPlugin",
         "SynapticIntelligencePlugin",

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from acil.head import integer_product
-from acil.head.integer_product import add_gram, exact_kernel
+from acil.head.integer_product import add_stripes, exact_kernel, gram_stripes
 
 CPU = torch.device("cpu")
 KERNELS = [integer_product._int8_product, integer_product._float32_product]
@@ -27,8 +27,8 @@ def gram(rows: Tensor) -> Tensor:
 @settings(max_examples=30, deadline=None)
 def test_the_gram_matrix_is_exact_for_every_shape(n: int, d: int, seed: int) -> None:
     total = torch.zeros(d, d, dtype=torch.int64)
-    add_gram(total, integers(n, d, seed))
-    add_gram(total, integers(n, d, seed + 1))
+    add_stripes(total, gram_stripes(integers(n, d, seed)))
+    add_stripes(total, gram_stripes(integers(n, d, seed + 1)))
     assert torch.equal(total.triu(), gram(integers(n, d, seed)) + gram(integers(n, d, seed + 1)))
 
 
@@ -55,7 +55,7 @@ def test_blocks_and_chunks_meet_without_a_seam(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(integer_product, "BLOCK_WIDTH", 16)
     monkeypatch.setattr(integer_product, "MAX_ROWS_INT32", 50)
     total = torch.zeros(45, 45, dtype=torch.int64)
-    add_gram(total, integers(333, 45))
+    add_stripes(total, gram_stripes(integers(333, 45)))
     assert torch.equal(total.triu(), gram(integers(333, 45)))
 
 
@@ -105,12 +105,12 @@ def test_a_matrix_wider_than_a_block_is_exact_by_both_kernels(monkeypatch: pytes
     for kernel in {exact_kernel(CPU), integer_product._float32_product}:
         monkeypatch.setattr(integer_product, "exact_kernel", lambda _, kernel=kernel: kernel)
         total = torch.zeros(rows.shape[1], rows.shape[1], dtype=torch.int64)
-        add_gram(total, rows)
+        add_stripes(total, gram_stripes(rows))
         assert torch.equal(total.triu(), expected)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_cuda_gives_the_same_integers() -> None:
     total = torch.zeros(45, 45, dtype=torch.int64, device="cuda")
-    add_gram(total, integers(333, 45).cuda())
+    add_stripes(total, gram_stripes(integers(333, 45).cuda()))
     assert torch.equal(total.cpu().triu(), gram(integers(333, 45)))

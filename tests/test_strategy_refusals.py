@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from avalanche.benchmarks.utils import as_classification_dataset
@@ -16,9 +18,13 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from acil.strategies import ACIL
+from acil.strategies.augmentation import BatchAugmentation
+from acil.strategies.checkpoint import EpochCheckpoint
 from acil.strategies.logits import LogitPlugin
+from acil.strategies.normalisation import NormalisationStatistics
 from acil.strategies.open_set import OpenSetPlugin
 from acil.strategies.refusals import REFUSED
+from acil.strategies.schedule import LearningRateSchedule
 
 
 def learning_rate_plugin():
@@ -31,12 +37,14 @@ def sgd(model):
 
 PLUGINS = {
     "AGEMPlugin": lambda: plugins.AGEMPlugin(4, 4),
+    "BatchAugmentation": BatchAugmentation,
     "BiCPlugin": lambda: plugins.BiCPlugin(8),
     "CWRStarPlugin": lambda: plugins.CWRStarPlugin(nn.Linear(1, 1)),
     "CoPEPlugin": plugins.CoPEPlugin,
     "CurrentDataFeCAMUpdate": plugins.CurrentDataFeCAMUpdate,
     "CurrentDataNCMUpdate": plugins.CurrentDataNCMUpdate,
     "EWCPlugin": lambda: plugins.EWCPlugin(0.1),
+    "EpochCheckpoint": lambda: EpochCheckpoint(Path("unused")),
     "EarlyStoppingPlugin": lambda: plugins.EarlyStoppingPlugin(2, "test_stream"),
     "FeCAMOracle": plugins.FeCAMOracle,
     "FeatureDistillationPlugin": plugins.FeatureDistillationPlugin,
@@ -46,10 +54,12 @@ PLUGINS = {
     "GSS_greedyPlugin": lambda: plugins.GSS_greedyPlugin(4, input_size=[1]),
     "GenerativeReplayPlugin": plugins.GenerativeReplayPlugin,
     "LFLPlugin": lambda: plugins.LFLPlugin(0.1),
+    "LearningRateSchedule": lambda: LearningRateSchedule("cosine"),
     "LRSchedulerPlugin": learning_rate_plugin,
     "LwFPlugin": plugins.LwFPlugin,
     "LogitPlugin": LogitPlugin,
     "MASPlugin": plugins.MASPlugin,
+    "NormalisationStatistics": NormalisationStatistics,
     "MIRPlugin": lambda: plugins.MIRPlugin(4),
     "OpenSetPlugin": lambda: OpenSetPlugin(torch.zeros(1, 1, 8, 8), eta=1.0),
     "MemoryFeCAMUpdate": plugins.MemoryFeCAMUpdate,

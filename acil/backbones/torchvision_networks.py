@@ -60,7 +60,6 @@ class TorchvisionNetwork(Backbone):
 
 def _remove_last_layer(network: nn.Module, name: str) -> int:
     """Replace the classifier by the identity; returns the width of what it took."""
-    path, layer = list(network.named_modules())[-1]
     for path, layer in reversed(list(network.named_modules())):  # noqa: B007
         if isinstance(layer, nn.Linear):
             break

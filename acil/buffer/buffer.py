@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
@@ -69,6 +70,14 @@ class Buffer(nn.Module, ABC):
     @abstractmethod
     def forward(self, features: Tensor) -> Tensor:
         """(n, in_features) to (n, dim), both float32."""
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Buffer:
+        """Moves as any module does, but stays float32 when ``half()`` and the like cast the learner."""
+        before = dict(self.named_buffers())
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, tensor in before.items():
+            setattr(self, name, tensor.to(getattr(self, name).device))
+        return self
 
     def _generator(self) -> torch.Generator:
         return torch.Generator().manual_seed(self.seed)

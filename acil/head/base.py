@@ -19,8 +19,8 @@ Gamma = float | Literal["auto"]
 class AnalyticHead(nn.Module, ABC):
     """A linear classifier in closed form, learnt from expanded features in any number of calls.
 
-    Labels are integers of 0 or more, in any order; a class may appear at any time and come back later. Whatever the
-    split into calls, the weights are those of joint ridge regression on one-hot labels.
+    Labels are integers of 0 or more, in any order; a class may appear at any time and come back later. Unless a head
+    says otherwise, the weights are those of joint ridge regression on one-hot labels, whatever the split into calls.
 
     Args:
         dim: width d of an expanded feature.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -53,7 +53,19 @@ class DualStreamHead(GrowingState, AnalyticHead):
         self.main = ExactHead(dim, gamma, bits)
         self.compensation = ExactHead(dim, gamma, bits)
         self.register_buffer("targets", torch.zeros(0, dim, dtype=torch.float64))
-        self._solved: tuple[int, RidgeSolution] | None = None
+        self._solved: tuple[tuple[int, float, torch.device], RidgeSolution] | None = None
+
+    @property
+    def gamma(self) -> Gamma:
+        """Ridge of both streams."""
+        return self._gamma
+
+    @gamma.setter
+    def gamma(self, gamma: Gamma) -> None:
+        self._gamma = gamma
+        for stream in self.children():
+            if isinstance(stream, ExactHead):
+                stream.gamma = gamma
 
     @property
     def spec(self) -> dict[str, Any]:
@@ -148,10 +160,18 @@ class DualStreamHead(GrowingState, AnalyticHead):
 
     def _compensation_weight(self) -> Tensor:
         moments = self.compensation.moments
-        if self._solved is None or self._solved[0] != moments.version:
+        key = moments.version, self.chosen_gamma, self.targets.device
+        if self._solved is None or self._solved[0] != key:
             scale = float(self.compensation.quantizer.scale)
-            self._solved = moments.version, solve_targets(moments, self.targets / scale, scale, self.chosen_gamma)
+            self._solved = key, solve_targets(moments, self.targets / scale, scale, self.chosen_gamma)
         return self._solved[1].weight
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> DualStreamHead:
+        """Moves as any module does, but keeps the targets' bits when ``half()`` and the like cast the learner."""
+        targets = self.targets
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self.targets = targets.to(self.targets.device)
+        return self
 
     def _state_loaded(self) -> None:
         self._solved = None

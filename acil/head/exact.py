@@ -136,7 +136,8 @@ class ExactHead(AnalyticHead):
         """Add samples to the moments; see ``AnalyticHead.learn``."""
         self._check_samples(features, labels)
         if len(features):
-            self.moments.add(self._quantized(features), labels)
+            with all_or_nothing(self.quantizer):
+                self.moments.add(self._quantized(features), labels)
 
     def learn_phase(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
         """Add the samples of all batches to the moments, in as few products as memory allows; or none of them."""

@@ -32,21 +32,38 @@ BLOCK_WIDTH = 1_024
 BASE = 255
 
 
-def add_gram(total: Tensor, rows: Tensor) -> None:
-    """Add the upper triangle of ``rows^T rows`` to ``total``, in place and exactly.
+def gram_stripes(rows: Tensor) -> list[Tensor]:
+    """The upper triangle of ``rows^T rows``, exactly, as stripes of ``BLOCK_WIDTH`` rows from the diagonal on.
 
     Args:
-        total: (d, d) int64. Blocks strictly below the diagonal are neither read nor written.
         rows: (n, d) int8 with values in -127..127, or int16 with values in -32512..32512.
+
+    Returns:
+        stripes (at most ``BLOCK_WIDTH``, d - start), int32 where the sums fit and int64 otherwise.
     """
-    if rows.dtype == torch.int8:
-        _add_upper_product(total, rows, rows)
-        return
-    high, low = _digits(rows)
-    _add_upper_product(total, high, high, BASE * BASE)
-    _add_upper_product(total, low, low)
-    _add_upper_product(total, high, low, BASE)
-    _add_upper_product(total, low, high, BASE)
+    multiply = exact_kernel(rows.device)
+    factors: list[tuple[Tensor, Tensor, int]] = []  # (d, n) and (n, d) int8, and the weight of their product
+    for part in torch.split(rows, MAX_ROWS_INT32):
+        digits = _weighted_digits(part)
+        transposed = [(digit.t().contiguous(), weight) for digit, weight in digits]
+        factors += [(left, right, one * other) for left, one in transposed for right, other in digits]
+    stripes = []
+    for start in range(0, rows.shape[1], BLOCK_WIDTH):
+        (left, right, weight), *others = factors
+        stripe = multiply(left[start : start + BLOCK_WIDTH], right[:, start:])
+        if others:
+            stripe = weight * stripe.long()
+        for left, right, weight in others:
+            stripe.add_(multiply(left[start : start + BLOCK_WIDTH], right[:, start:]), alpha=weight)
+        stripes.append(stripe)
+    return stripes
+
+
+def add_stripes(total: Tensor, stripes: list[Tensor]) -> None:
+    """Add what ``gram_stripes`` gave to (d, d) int64, in place; blocks below the diagonal are left alone."""
+    for stripe in stripes:
+        start = len(total) - stripe.shape[1]
+        total[start : start + len(stripe), start:].add_(stripe)
 
 
 def add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
@@ -80,18 +97,6 @@ def class_sums(rows: Tensor, positions: Tensor, classes: int) -> Tensor:
     one_hot = (positions[:, None] == torch.arange(classes, device=rows.device)).to(torch.int8)
     add_product(total, one_hot, rows)
     return total
-
-
-def _add_upper_product(total: Tensor, left: Tensor, right: Tensor, weight: int = 1) -> None:
-    """Add the upper triangle of ``weight * left^T right`` for int8 rows; partial sums stay in int32 while they fit."""
-    multiply = exact_kernel(left.device)
-    width = left.shape[1]
-    parts = torch.split(left, MAX_ROWS_INT32), torch.split(right, MAX_ROWS_INT32)
-    for some_left, some_right in zip(*parts, strict=True):
-        transposed = some_left.t().contiguous()  # (d, n)
-        for start in range(0, width, BLOCK_WIDTH):
-            stop = min(start + BLOCK_WIDTH, width)
-            total[start:stop, start:].add_(multiply(transposed[start:stop], some_right[:, start:]), alpha=weight)
 
 
 def _weighted_digits(rows: Tensor) -> list[tuple[Tensor, int]]:

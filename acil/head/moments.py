@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from acil.checks import check_count, check_device, check_labels, check_tensor, check_type
 from acil.errors import NotLearnedError
 from acil.head.growing import GrowingState
-from acil.head.integer_product import BASE, add_gram, class_sums
+from acil.head.integer_product import BASE, add_stripes, class_sums, gram_stripes
+from acil.transaction import uninterrupted
 
 # What the digits of an exact product can hold.
 LARGEST = {torch.int8: 127, torch.int16: 127 * BASE + 127}
@@ -75,11 +76,12 @@ class FeatureMoments(GrowingState, nn.Module):
             return
         present, positions = torch.unique(labels.to(rows.device), return_inverse=True)
         sums = class_sums(rows, positions, len(present))
-        places = self._places_of(present.long())
-        self.cross_correlation = self.cross_correlation.index_add(0, places, sums)
-        self.counts = self.counts.index_add(0, places, torch.bincount(positions, minlength=len(present)))
-        add_gram(self.autocorrelation, rows)
-        self.version += 1
+        by_class = self._by_class_with(present.long(), sums, torch.bincount(positions, minlength=len(present)))
+        stripes = gram_stripes(rows)
+        with uninterrupted():
+            self.classes, self.cross_correlation, self.counts = by_class
+            add_stripes(self.autocorrelation, stripes)
+            self.version += 1
 
     def merge(self, other: FeatureMoments, labels: Tensor | None = None) -> None:
         """Add all samples of ``other``; it is left as it is.
@@ -96,12 +98,11 @@ class FeatureMoments(GrowingState, nn.Module):
         check_labels(labels, len(other.classes))
         if len(torch.unique(labels)) < len(labels):
             raise ValueError(f"every class needs a label of its own, got {labels.tolist()}")
-        sums, counts = other.cross_correlation, other.counts
-        places = self._places_of(labels.to(self.classes))
-        self.cross_correlation = self.cross_correlation.index_add(0, places, sums)
-        self.counts = self.counts.index_add(0, places, counts)
-        self.autocorrelation += other.autocorrelation
-        self.version += 1
+        by_class = self._by_class_with(labels.to(self.classes), other.cross_correlation, other.counts)
+        with uninterrupted():
+            self.classes, self.cross_correlation, self.counts = by_class
+            self.autocorrelation += other.autocorrelation
+            self.version += 1
 
     def subtract(self, other: FeatureMoments) -> None:
         """Take all samples of ``other`` away; classes left without samples disappear.
@@ -116,11 +117,11 @@ class FeatureMoments(GrowingState, nn.Module):
         counts = self.counts.index_add(0, places, other.counts, alpha=-1)
         cross_correlation = self.cross_correlation.index_add(0, places, other.cross_correlation, alpha=-1)
         left = counts > 0
-        self.classes = self.classes[left]
-        self.counts = counts[left]
-        self.cross_correlation = cross_correlation[left]
-        self.autocorrelation -= other.autocorrelation
-        self.version += 1
+        by_class = self.classes[left], cross_correlation[left], counts[left]
+        with uninterrupted():
+            self.classes, self.cross_correlation, self.counts = by_class
+            self.autocorrelation -= other.autocorrelation
+            self.version += 1
 
     def digest(self) -> str:
         """SHA-256 of the moments in canonical order: equal digests mean equal moments, bit for bit.
@@ -137,16 +138,17 @@ class FeatureMoments(GrowingState, nn.Module):
             sha.update(matrix[row, row:].data)
         return sha.hexdigest()
 
-    def _places_of(self, labels: Tensor) -> Tensor:
-        """Indices of ``labels`` (unique, ascending) among the classes; unseen ones are inserted first."""
+    def _by_class_with(self, labels: Tensor, sums: Tensor, counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Classes, cross-correlation and counts as they are with these sums and counts, one for each of the labels."""
         unseen = labels[~torch.isin(labels, self.classes)]
-        if len(unseen):
-            classes, order = torch.sort(torch.cat([self.classes, unseen]))
-            self.counts = torch.cat([self.counts, torch.zeros_like(unseen)])[order]
-            rows = self.cross_correlation.new_zeros(len(unseen), self.dim)
-            self.cross_correlation = torch.cat([self.cross_correlation, rows])[order]
-            self.classes = classes
-        return torch.searchsorted(self.classes, labels)
+        classes, order = torch.sort(torch.cat([self.classes, unseen]))
+        rows = self.cross_correlation.new_zeros(len(unseen), self.dim)
+        places = torch.searchsorted(classes, labels)
+        return (
+            classes,
+            torch.cat([self.cross_correlation, rows])[order].index_add_(0, places, sums),
+            torch.cat([self.counts, torch.zeros_like(unseen)])[order].index_add_(0, places, counts),
+        )
 
     def _check_rows(self, rows: Tensor) -> None:
         check_tensor(rows, "rows")

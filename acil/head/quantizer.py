@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -109,7 +110,10 @@ class Quantizer(nn.Module):
     def _largest_to_fit(self, features: Tensor) -> float:
         if self.bits == 16:
             return HEADROOM * float(features.abs().max())
-        values = features.flatten()[:: max(1, features.numel() // CALIBRATION_VALUES)].abs().double().cpu()
+        stride = max(1, features.numel() // CALIBRATION_VALUES)
+        while math.gcd(stride, features.shape[1]) > 1:  # or else some columns would never be looked at
+            stride += 1
+        values = features.flatten()[::stride].abs().double().cpu()
         rank = max(1, round(CALIBRATION_QUANTILE * len(values)))
         return float(values.kthvalue(rank).values)
 

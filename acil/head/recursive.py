@@ -8,6 +8,7 @@ from torch import Tensor
 from acil.errors import SingularMomentsError
 from acil.head.base import AnalyticHead, Gamma
 from acil.head.growing import GrowingState
+from acil.transaction import change_by_parts, uninterrupted
 
 # The (n, n) system costs n^2 d + n^3 beside the n d^2 of the update: larger batches are split.
 MAX_ROWS = 1_024
@@ -93,14 +94,18 @@ class RecursiveHead(GrowingState, AnalyticHead):
             return
         self._check_precision(features)
         labels = labels.to(self._classes.device).long()
-        for rows, targets in zip(torch.split(features, MAX_ROWS), torch.split(labels, MAX_ROWS), strict=True):
-            self._update(rows.double(), targets)
+        parts = zip(torch.split(features, MAX_ROWS), torch.split(labels, MAX_ROWS), strict=True)
+        change_by_parts(self, parts, self._update)
 
     def fresh(self) -> RecursiveHead:
         """A head with the same gamma that has learned nothing."""
         return RecursiveHead(self.dim, self.gamma).to(self._classes.device)
 
-    def _update(self, rows: Tensor, labels: Tensor) -> None:
+    def _update(self, part: tuple[Tensor, Tensor]) -> None:
+        with uninterrupted():
+            self._learn_rows(part[0].double(), part[1])
+
+    def _learn_rows(self, rows: Tensor, labels: Tensor) -> None:
         # R <- R - R phi^T (I + phi R phi^T)^-1 phi R, with R phi^T multiplied once and the inverse as a factor L L^T:
         # with V = L^-1 phi R the update is R - V^T V. R itself is what has settled, less what is pending likewise.
         projected = rows @ self._settled  # phi R, (n, d)
@@ -111,12 +116,9 @@ class RecursiveHead(GrowingState, AnalyticHead):
         factor, failed = torch.linalg.cholesky_ex(system)
         if int(failed) and len(rows) > 1:  # large and nearly equal rows: the first half takes the edge off the second
             for half, targets in zip(rows.chunk(2), labels.chunk(2), strict=True):
-                self._update(half, targets)
+                self._learn_rows(half, targets)
             return
         halved = torch.linalg.solve_triangular(factor, projected, upper=False)  # V, (n, d)
-        self._pending = torch.cat([self._pending, halved])
-        if len(self._pending) >= PENDING_ROWS:
-            self._settle()
 
         # W <- [W 0] + R phi^T (Y - phi [W 0]) with the new R, for which R phi^T = V^T L^-1.
         present = torch.unique(labels)
@@ -126,6 +128,9 @@ class RecursiveHead(GrowingState, AnalyticHead):
         residual[torch.arange(len(rows)), columns] += 1.0
         self._weight = self._weight + halved.t() @ torch.linalg.solve_triangular(factor, residual, upper=False)
         self._counts = self._counts + torch.bincount(columns, minlength=len(self._classes))
+        self._pending = torch.cat([self._pending, halved])
+        if len(self._pending) >= PENDING_ROWS:
+            self._settle()
 
     def _state_loaded(self) -> None:
         known = len(self._classes)
