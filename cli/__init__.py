@@ -14,6 +14,7 @@ from acil.cli.fresh import fresh
 from acil.cli.info import info
 from acil.cli.learn import learn
 from acil.cli.merge import merge
+from acil.cli.ood import ood
 from acil.cli.predict import predict
 from acil.cli.run import run
 from acil.cli.verify import verify
@@ -30,8 +31,9 @@ def main() -> None:
     acil predict runs/NAME/model.safetensors photos
     acil learn MODEL DATA         teach it new classes; acil forget takes them out again
     acil merge A B -o C           add up what several models have learned
+    acil ood runs/NAME --against symbols
     """
 
 
-for command in (run, verify, info, learn, forget, predict, merge, fresh):
+for command in (run, verify, info, learn, forget, predict, merge, fresh, ood):
     main.add_command(command)
