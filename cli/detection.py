@@ -147,9 +147,7 @@ class _Scorer:
 
 def _learner(folder: RunFolder, settings: RunSettings, device: str) -> AnalyticLearner:
     if settings.data.startswith("features:"):
-        raise ValueError(
-            f"{folder.path} learned feature rows ({settings.data}), which no foreign image can be told from"
-        )
+        raise ValueError(f"{folder.path} learned feature rows, not images; acil ood needs a run that learned images")
     model = folder.path / MODEL_FILE
     unlearned = f"{folder.path} has learned nothing yet; let it finish with acil run --resume {folder.path}"
     if not model.exists():

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from acil.cli.picture_style import FAINT, LINE, QUIET, add_panel, as_png, blank_figure, house_style, write_title
 from acil.cli.pictures import short_name
 
 if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from acil.cli.detection import Detection
 
 KNOWN, FOREIGN = LINE, "#d9822b"
 COLOURS = (LINE, "#d9822b", "#2a9d6f", "#8a4fa3", "#c0392b")
+CURVE_WIDTHS = (3.2, 2.5, 1.9, 1.3, 1.9)  # so that a curve shows beneath another
 WIDTH = 9.0  # inches, as all pictures
 HEADING = 1.25  # inches above the panels
 MARGIN = 0.27
 BINS = 40
-LONGEST_NAME = 40
+LONGEST_NAME = 24
 SHOWN = 0.99  # of each histogram's images; the rest would make room for a few
-CURVES_ABREAST = 3
+MOST_ABREAST = 3
+LARGEST_SIDE = 3.6  # inches
 
 
 def histograms_picture(detection: Detection) -> bytes:
@@ -33,18 +39,18 @@ def histograms_picture(detection: Detection) -> bytes:
     """
     from acil.ood import evaluate_ood
 
-    height, pitch, gap = 1.0, 1.75, 0.2
+    height, pitch, gap = 1.0, 1.8, 0.2
     columns = list(detection.known)
     width = (WIDTH - 2 * MARGIN - gap * (len(columns) - 1)) / len(columns)
     with house_style():
         figure = blank_figure((WIDTH, HEADING + pitch * len(detection.foreign) + 0.1))
-        write_title(figure, _title(detection), "images over each score: the further right, the more foreign")
+        write_title(figure, _title(detection), "further right is more foreign; above each panel, its AUROC")
         _write_legend(figure, {"known": KNOWN, "foreign": FOREIGN})
         for row, (source, scores) in enumerate(detection.foreign.items()):
             top = HEADING + row * pitch
-            _write(figure, MARGIN, top, _panel_name(detection, source), fontweight="bold", fontsize=11)
+            _write_name(figure, top, _panel_name(detection, source))
             for column, name in enumerate(columns):
-                axes = _panel(figure, MARGIN + column * (width + gap), top + 0.5, width, height)
+                axes = _panel(figure, MARGIN + column * (width + gap), top + 0.47, width, height)
                 auroc = evaluate_ood(detection.known[name], scores[name]).auroc
                 _draw_histograms(axes, detection.known[name], scores[name], logarithmic=name == "leverage")
                 axes.set_title(f"{name}  {100 * auroc:.1f} %", fontsize=9.5, loc="left", color=QUIET, pad=3)
@@ -59,21 +65,23 @@ def roc_picture(detection: Detection) -> bytes:
     """
     from acil.ood import roc_curve
 
-    side, pitch, left = 2.25, 3.05, 0.75
-    rows = -(-len(detection.foreign) // CURVES_ABREAST)
+    left, gap = 0.75, 0.55
+    columns = min(len(detection.foreign), MOST_ABREAST)
+    side = min(LARGEST_SIDE, (WIDTH - left - MARGIN - gap * (columns - 1)) / columns)
+    pitch = side + 0.95
     colours = dict(zip(detection.known, COLOURS, strict=False))
     with house_style():
-        figure = blank_figure((WIDTH, HEADING + pitch * rows + 0.1))
+        figure = blank_figure((WIDTH, HEADING + pitch * -(-len(detection.foreign) // columns)))
         write_title(figure, _title(detection), "known images accepted against foreign ones accepted, in %")
         _write_legend(figure, colours)
         for place, (source, scores) in enumerate(detection.foreign.items()):
-            row, column = divmod(place, CURVES_ABREAST)
-            axes = _panel(figure, left + column * (side + 0.5), HEADING + row * pitch + 0.35, side, side)
+            row, column = divmod(place, columns)
+            axes = _panel(figure, left + column * (side + gap), HEADING + row * pitch + 0.3, side, side)
             axes.set_title(_panel_name(detection, source), fontsize=10, loc="left", parse_math=False)
             _prepare_curves(axes)
-            for name, colour in colours.items():
+            for (name, colour), width in zip(colours.items(), CURVE_WIDTHS, strict=False):
                 passed, accepted = roc_curve(detection.known[name], scores[name])
-                axes.plot(100 * passed, 100 * accepted, color=colour, linewidth=1.6, clip_on=False)
+                axes.plot(100 * passed, 100 * accepted, color=colour, linewidth=width, clip_on=False)
         return as_png(figure)
 
 
@@ -92,17 +100,18 @@ def _panel(figure: Figure, left: float, top: float, width: float, height: float)
     return add_panel(figure, (left / across, 1 - (top + height) / down, width / across, height / down))
 
 
-def _write(figure: Figure, left: float, top: float, text: str, **style: object) -> None:
-    """Write text at a place in inches from the upper left corner."""
+def _write_name(figure: Figure, top: float, name: str) -> None:
+    """Write the name of a row of panels at a height in inches from the top."""
     across, down = figure.get_size_inches()
-    figure.text(left / across, 1 - top / down, text, va="top", parse_math=False, **style)
+    place = MARGIN / across, 1 - top / down
+    figure.text(*place, name, fontsize=11, fontweight="bold", va="top", parse_math=False)
 
 
 def _write_legend(figure: Figure, colours: dict[str, str]) -> None:
     """The names in their colours, on one line under the title."""
     from matplotlib.offsetbox import AnchoredOffsetbox, HPacker, TextArea
 
-    names = [
+    names: list[Artist] = [
         TextArea(name, textprops={"color": colour, "fontweight": "bold", "fontsize": 11})
         for name, colour in colours.items()
     ]
@@ -122,33 +131,37 @@ def _write_legend(figure: Figure, colours: dict[str, str]) -> None:
 
 def _draw_histograms(axes: Axes, known: Tensor, foreign: Tensor, *, logarithmic: bool) -> None:
     import numpy as np
-    from matplotlib.ticker import MaxNLocator
 
     both = [values.double().numpy() for values in (known, foreign)]
-    tail = (1 - SHOWN) / 2
-    low = min(np.quantile(values, tail) for values in both)
-    high = max(np.quantile(values, 1 - tail) for values in both)
-    if logarithmic:
-        axes.set_xscale("log")
-        low = max(low, 1e-6 * high)
-        edges = np.geomspace(low, high, BINS + 1) if low < high else np.array([low / 2, 2 * low])
-    else:
-        axes.xaxis.set_major_locator(MaxNLocator(3))
-        room = 0 if low < high else abs(low) or 1
-        edges = np.linspace(low - room, high + room, BINS + 1)
+    edges = _edges(both, logarithmic)
     for values, colour in zip(both, (KNOWN, FOREIGN), strict=True):
-        counts, _ = np.histogram(values.clip(edges[0], edges[-1]), edges)
-        axes.stairs(counts / len(values), edges, fill=True, color=colour, alpha=0.28)
-        axes.stairs(counts / len(values), edges, color=colour, linewidth=1.2)
-    axes.set_yticks([])
+        shares = np.histogram(values, edges)[0] / len(values)
+        axes.stairs(shares, edges, fill=True, color=colour, alpha=0.28)
+        axes.stairs(shares, edges, color=colour, linewidth=1.2)
+    axes.set(xlim=(edges[0], edges[-1]), ylim=(0, None), xscale="log" if logarithmic else "linear", yticks=[])
+    axes.tick_params(axis="x", which="both", bottom=False, labelbottom=False)  # a score has no unit
     axes.spines["left"].set_visible(False)
-    axes.tick_params(labelsize=8.5)
+
+
+def _edges(parts: Sequence[NDArray[np.float64]], logarithmic: bool) -> NDArray[np.float64]:
+    """Of bins that hold nearly all values of each part; on a logarithmic axis values are 0 or more."""
+    import numpy as np
+
+    tail = (1 - SHOWN) / 2
+    low = min(float(np.quantile(values, tail)) for values in parts)
+    high = max(float(np.quantile(values, 1 - tail)) for values in parts)
+    if logarithmic:
+        high = high or 1.0
+        low = max(low, 1e-6 * high)
+        return np.geomspace(low, high, BINS + 1) if low < high else np.array([low / 2, 2 * low])
+    room = 0.0 if low < high else abs(low) or 1.0
+    return np.linspace(low - room, high + room, BINS + 1)
 
 
 def _prepare_curves(axes: Axes) -> None:
     axes.set(xlim=(0, 100), ylim=(0, 100), xticks=[0, 50, 100], yticks=[0, 50, 95])
     axes.plot([0, 100], [0, 100], color=FAINT, linewidth=1)
     axes.axhline(95, color=QUIET, linewidth=0.8, dashes=(5, 3), zorder=1.5)
-    axes.set_xlabel("foreign", fontsize=9.5, labelpad=1)
-    axes.set_ylabel("known", fontsize=9.5, labelpad=1)
+    axes.set_xlabel("foreign accepted", fontsize=9.5, labelpad=1)
+    axes.set_ylabel("known accepted", fontsize=9.5, labelpad=1)
     axes.tick_params(labelsize=8.5)
