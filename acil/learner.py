@@ -230,11 +230,13 @@ class AnalyticLearner(nn.Module):
         the next label. Otherwise a label stands for the same class in both.
 
         Raises:
-            ValueError: backbone, buffer layer, scale or gamma differ, or classes cannot be matched by name; nothing has
-                changed then.
+            ValueError: backbone, buffer layer, scale or gamma differ, classes cannot be matched by name, or ``other`` is
+                this very learner; nothing has changed then.
         """
         head = self._exact_head("merge")
         check_type(other, AnalyticLearner, "the other learner to merge")
+        if other is self:
+            raise ValueError("a learner merged with itself would count every sample twice; merge another one")
         others, theirs = other._exact_head("merge"), other.fingerprints()
         different = [part for part, value in self.fingerprints().items() if value != theirs[part]]
         if different:

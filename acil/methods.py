@@ -71,6 +71,8 @@ def create_learner(
         ValueError: a setting does not fit, or ``num_features`` is needed.
     """
     parts = find_method(method)
+    if isinstance(backbone, str):
+        raise ValueError(f"backbone must be a module, got a name; make it one: create_backbone({backbone!r})")
     if num_features is None:
         if not isinstance(backbone, Backbone):
             raise ValueError("tell how many features your backbone gives: num_features=...")

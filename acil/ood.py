@@ -37,13 +37,13 @@ class DetectionMetrics:
 
 
 def msp(logits: Tensor) -> Tensor:
-    """(n,) from logits (n, K): one minus the largest softmax probability.
+    """(n,) float64 from logits (n, K): one minus the largest softmax probability.
 
     References:
         Hendrycks and Gimpel, ICLR 2017.
     """
     # The sum of the others: one minus a probability near 1 would lose the digits that tell samples apart.
-    others = F.softmax(logits, dim=1).sort(dim=1).values[:, :-1]
+    others = F.softmax(logits.double(), dim=1).sort(dim=1).values[:, :-1]
     return others.sum(dim=1)
 
 
@@ -67,7 +67,7 @@ def energy(logits: Tensor, temperature: float = 1.0) -> Tensor:
 
 
 def odin(model: nn.Module, images: Tensor, temperature: float = 1000.0, epsilon: float = 0.0014) -> Tensor:
-    """(n,) float64: one minus the largest softmax probability at a temperature, after a step towards a surer answer.
+    """(n,) float64: MSP at a temperature, after a small step of the image towards a surer answer.
 
     Args:
         model: maps images to logits (n, K), with gradients; in eval mode.

@@ -84,6 +84,18 @@ class Experiment:
         )
         return learner.to(settings.device)
 
+    def open_set(self) -> list[OpenSetPlugin]:
+        """The plugin that brings foreign images into base training; none where the settings ask for none.
+
+        Raises:
+            ValueError: there is no such method, or no such source of images.
+        """
+        settings = self.settings
+        if settings.open_set is None:
+            return []
+        foreign = foreign_images(settings.foreign, None, self.source.shape, seed=settings.seed)
+        return [open_set_plugin(settings.open_set, foreign)]
+
 
 def run_experiment(experiment: Experiment, folder: RunFolder, ranks: Ranks | None = None) -> None:
     """Run all phases that ``folder`` does not hold yet, and write its tables and pictures.
@@ -174,7 +186,7 @@ def _train_backbone(experiment: Experiment, folder: RunFolder, learner: Analytic
         augmentation=experiment.source.augmentation,
         device=settings.device,
         plugins=[
-            *_open_set(experiment),
+            *experiment.open_set(),
             EpochProgress(lambda done: bar.update(task, completed=done)),
             EpochCheckpoint(folder.path / BASE_TRAINING_FILE),
         ],
@@ -185,14 +197,6 @@ def _train_backbone(experiment: Experiment, folder: RunFolder, learner: Analytic
     bar.update(task, completed=settings.epochs)
     accuracy = classifier_accuracy(training, experiment.benchmark.test_stream[0].dataset)
     folder.append("base_training", epochs=settings.epochs, seconds=time.perf_counter() - started, accuracy=accuracy)
-
-
-def _open_set(experiment: Experiment) -> list[OpenSetPlugin]:
-    settings = experiment.settings
-    if settings.open_set is None:
-        return []
-    foreign = foreign_images(settings.foreign, None, experiment.source.shape, seed=settings.seed)
-    return [open_set_plugin(settings.open_set, foreign)]
 
 
 def _learn_phases(

@@ -20,7 +20,7 @@ def info(file: Path) -> None:
 
     tensors, metadata = load_tensors(file)
     size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
-    stdout().print(facts_table(_facts(metadata, size)))
+    stdout().print(facts_table(_facts(metadata, size)), soft_wrap=True)
 
 
 def _facts(metadata: dict[str, Any], size: int) -> dict[str, str]:

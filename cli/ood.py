@@ -1,4 +1,4 @@
-"""``acil ood``: how well a run tells foreign images from known ones."""
+"""``acil ood``: how well a run's model tells foreign images from known ones."""
 
 from __future__ import annotations
 
@@ -8,28 +8,26 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import RenderableType
 
-    from acil.cli.detection import Detection
-
-FOLDER = "ood"
-TABLE = "ood.csv"
-HISTOGRAMS = "histograms.png"
-ROC = "roc.png"
+    from acil.cli.detection import Detection, KnownImages
 
 EXAMPLES = """
 \b
 Examples:
-  acil ood runs/glyphs-25-phases --against symbols
-  acil ood runs/cifar10-5-phases --against gaussian --against blobs --against folder:textures
+  acil ood runs/glyphs-25-phases --against symbols --against gaussian
+  acil ood runs/photos --against folder:other_photos --json
 """
+
+FOLDER = "ood"
 
 
 @click.command(epilog=EXAMPLES)
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option(
     "--against",
-    "sources",
     multiple=True,
     required=True,
     metavar="SOURCE",
@@ -37,71 +35,74 @@ Examples:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of a table.")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, or auto for the best there is.")
-def ood(run: Path, sources: tuple[str, ...], as_json: bool, device: str) -> None:
-    """Tell foreign images from those of the classes that RUN has learned.
+def ood(run: Path, against: tuple[str, ...], as_json: bool, device: str) -> None:
+    """Score the test images of RUN and foreign images, and tell how well the scores tell them apart.
 
-    Known images are the run's test images; foreign ones come from each SOURCE, fitted to their shape. In a folder
-    of images, folders with the name of a learned class are left out. FPR95 is the share of the foreign images that
-    pass for known where 95 % of the known ones do; AUROC the chance that a foreign image scores above a known one.
-    Calibration (ECE) is that of the softmax of the logits, which a regression on 0 and 1 was not trained for.
-
-    Leaves RUN/ood/ with histograms, ROC curves and a table of everything that is printed.
+    From each SOURCE come as many images as RUN has test images, or all it has; in a folder of images, folders with
+    the name of a learned class are left out. FPR95 is the share of foreign images that pass for known where 95 % of
+    the known ones do; AUROC the chance that a foreign image scores above a known one. MSP, max logit, energy and ODIN
+    come from the model's logits, leverage from the factor that its weights were solved with. The calibration error
+    is that of the logits' softmax, which least squares on 0 and 1 does not fit. Leaves a table and pictures in RUN/ood.
     """
     import json
+    from dataclasses import asdict
 
     from acil.cli.console import progress, stdout
     from acil.cli.detection import detect
 
     with progress() as bar:
-        detection = detect(run, sources, device, bar)
-    _write(run / FOLDER, detection)
+        known, detections = detect(run, list(dict.fromkeys(against)), device, bar)
+    _write(run / FOLDER, known, detections)
     if as_json:
-        click.echo(json.dumps({"run": str(run), **detection.as_json()}, indent=2))
+        found = [one.as_json() for one in detections]
+        click.echo(json.dumps({"run": str(run), "known": asdict(known), "detections": found}, indent=2))
     else:
-        stdout().print(_view(detection, run / FOLDER))
+        stdout().print(_view(run / FOLDER, known, detections))
 
 
-def _write(folder: Path, detection: Detection) -> None:
-    from acil.cli.ood_pictures import histograms_picture, roc_picture
+def _view(folder: Path, known: KnownImages, detections: Sequence[Detection]) -> RenderableType:
+    from rich.console import Group
+
+    from acil.cli.tables import facts_table, percent, rows_table
+
+    headings = ("foreign images", "score", "FPR95", "AUROC", "AUPR in", "AUPR out")
+    facts = {
+        "known images": f"{known.images}, of {known.classes} classes",
+        "accuracy": percent(known.accuracy),
+        "calibration error": percent(known.calibration_error),
+        "pictures": str(folder),
+    }
+    return Group(rows_table(headings, [_row(one) for one in detections]), facts_table(facts))
+
+
+def _row(one: Detection) -> tuple[str, ...]:
+    from acil.cli.tables import percent
+
+    figures = one.metrics
+    shares = (figures.fpr95, figures.auroc, figures.aupr_in, figures.aupr_out)
+    return f"{one.source} ({len(one.foreign)})", one.score, *map(percent, shares)
+
+
+def _write(folder: Path, known: KnownImages, detections: Sequence[Detection]) -> None:
+    from acil.cli.detection_pictures import histograms_picture, roc_picture
     from acil.files import write_atomically
 
     folder.mkdir(exist_ok=True)
-    write_atomically(folder / TABLE, _as_csv(detection).encode())
-    write_atomically(folder / HISTOGRAMS, histograms_picture(detection))
-    write_atomically(folder / ROC, roc_picture(detection))
+    write_atomically(folder / "ood.csv", _as_csv(known, detections).encode())
+    write_atomically(folder / "histograms.png", histograms_picture(known, detections))
+    write_atomically(folder / "roc.png", roc_picture(known, detections))
 
 
-def _as_csv(detection: Detection) -> str:
-    """One row per source and score; what is known stands in each."""
+def _as_csv(known: KnownImages, detections: Sequence[Detection]) -> str:
+    """A row for each source and score; the figures of the known images stand in every one."""
     import csv
     import io
+    from dataclasses import asdict
 
-    document = detection.as_json()
-    known = {f"known_{name}": value for name, value in document["known"].items()}
-    rows = [{**row, **known} for row in document["foreign"]]
+    of_known = {f"known_{name}": value for name, value in asdict(known).items()}
+    rows = [{**one.as_json(), **of_known} for one in detections]
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
-
-
-def _view(detection: Detection, folder: Path) -> RenderableType:
-    from rich.console import Group
-
-    from acil.cli.tables import facts_table, percent, rows_table
-
-    names = ("source", "images", "score", "FPR95", "AUROC", "AUPR in", "AUPR out")
-    rows, above = [], ""
-    for source, score, metrics in detection.metrics():
-        shares = (metrics.fpr95, metrics.auroc, metrics.aupr_in, metrics.aupr_out)
-        first = (source, f"{detection.foreign_images(source):,}") if source != above else ("", "")
-        rows.append((*first, score, *map(percent, shares)))
-        above = source
-    facts = {
-        "known": f"{detection.known_images:,} test images of {detection.classes} classes",
-        "accuracy": percent(detection.accuracy),
-        "ECE": percent(detection.calibration_error),
-        "results in": str(folder),
-    }
-    return Group(rows_table(names, rows), facts_table(facts))

@@ -1,21 +1,40 @@
-"""The two pictures of a run, as PNG bytes: accuracy by phase, and what became of each phase's classes."""
+"""The two pictures of a run, as PNG bytes: accuracy by phase, and what became of each phase's classes.
+
+Drawn without pyplot, so that no global state is touched and no display is needed.
+"""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from acil.cli import metrics
 from acil.cli.metrics import PhaseRecord
-from acil.cli.picture_style import FAINT, INK, LINE, QUIET, add_panel, as_png, blank_figure, house_style, write_title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+# Shown 900 pixels wide, a picture has two pixels for each: sharp on dense screens.
+PIXELS_PER_INCH = 200
 ACCURACY_INCHES = (9.0, 5.0)
 FORGETTING_INCHES = (9.0, 7.4)
+
+INK, QUIET, FAINT, LINE = "#1f2933", "#6b7785", "#e4e8ec", "#1c5fa8"
+STYLE = {
+    "font.family": "DejaVu Sans",
+    "font.size": 11,
+    "text.color": INK,
+    "axes.edgecolor": QUIET,
+    "axes.labelcolor": INK,
+    "xtick.color": QUIET,
+    "ytick.color": QUIET,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+}
 
 MOST_MARKERS = 30
 MOST_NUMBERED_PHASES = 12
@@ -31,9 +50,8 @@ def accuracy_picture(records: Sequence[PhaseRecord], data: str) -> bytes:
     Returns:
         a PNG.
     """
-    with house_style():
-        figure = blank_figure(ACCURACY_INCHES)
-        axes = add_panel(figure, (0.145, 0.155, 0.715, 0.635))
+    with style():
+        figure, axes = _canvas(ACCURACY_INCHES, (0.145, 0.155, 0.715, 0.635))
         values = [100 * value for value in metrics.accuracies(records)]
         average = 100 * metrics.average_incremental_accuracy(records)
         write_title(figure, f"{short_name(data)}: average accuracy {average:.2f} %", _course(records))
@@ -57,9 +75,8 @@ def forgetting_picture(records: Sequence[PhaseRecord], data: str) -> bytes:
     """
     import numpy as np
 
-    with house_style():
-        figure = blank_figure(FORGETTING_INCHES)
-        axes = add_panel(figure, (0.1, 0.11, 0.72, 0.74))
+    with style():
+        figure, axes = _canvas(FORGETTING_INCHES, (0.1, 0.11, 0.72, 0.74))
         matrix = np.full((len(records), len(records)), np.nan)
         for row, values in enumerate(metrics.phase_matrix(records)):
             matrix[row, : len(values)] = values
@@ -75,6 +92,41 @@ def short_name(data: str) -> str:
     """A data set's name without the folders before it: ``folder:/a/b/photos`` is ``photos``."""
     kind, separator, path = data.partition(":")
     return (PurePath(path).name or kind) if separator else data
+
+
+def style() -> AbstractContextManager[None]:
+    """The house's fonts and colours, while it is entered."""
+    import matplotlib.style
+
+    context: AbstractContextManager[None] = matplotlib.style.context(["default", STYLE])
+    return context
+
+
+def _canvas(inches: tuple[float, float], box: tuple[float, float, float, float]) -> tuple[Figure, Axes]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=inches, dpi=PIXELS_PER_INCH, facecolor="white")
+    FigureCanvasAgg(figure)
+    axes = figure.add_axes(box)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(length=3)
+    return figure, axes
+
+
+def as_png(figure: Figure) -> bytes:
+    """The figure as the bytes of a PNG."""
+    png = io.BytesIO()
+    # Without matplotlib's version in it, equal figures are equal files.
+    figure.savefig(png, format="png", dpi=PIXELS_PER_INCH, metadata={"Software": None})
+    return png.getvalue()
+
+
+def write_title(figure: Figure, title: str, subtitle: str) -> None:
+    """Write both lines into the upper left corner."""
+    height = figure.get_figheight()
+    figure.text(0.03, 1 - 0.24 / height, title, fontsize=15, fontweight="bold", va="top", parse_math=False)
+    figure.text(0.03, 1 - 0.6 / height, subtitle, fontsize=11, color=QUIET, va="top")
 
 
 def _course(records: Sequence[PhaseRecord]) -> str:

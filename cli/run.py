@@ -206,7 +206,8 @@ def run(context: click.Context, /, output: Path | None, resume: Path | None, **o
     else:
         settings = RunSettings(**{**options, "device": usable_device(str(options["device"]))})  # type: ignore[arg-type]
         experiment = prepare(settings, ranks)
-        experiment.new_learner()  # so that a bad backbone or checkpoint is refused before there is a folder
+        # So that a bad backbone, loss or source of images is refused before there is a folder.
+        experiment.new_learner(), settings.criterion(), experiment.open_set()
         typed = shlex.join([*command(ranks), *sys.argv[1:]])
         folder = RunFolder.create(output or _default_output(settings), settings.as_config(), typed)
     how_to_go_on = "go on with: " + shlex.join([*command(ranks), "run", "--resume", str(folder.path)])

@@ -42,13 +42,13 @@ def foreign_images(
 
     Args:
         source: one of the above.
-        count: number of images, chosen by the seed; None for all there are, and 10,000 of a source without end.
+        count: the most images to take, chosen by the seed; None for all there are, and 10,000 of a source without end.
         shape: (C, H, W) of an image; C is 1 or 3.
         seed: draws noise, or chooses images.
         without: names of folders inside ``folder:PATH`` that are left out, such as those of known classes.
 
     Raises:
-        ValueError: there is no such source, or it holds fewer images than asked for.
+        ValueError: there is no such source, or it holds no images.
 
     References:
         Hendrycks and Gimpel, "A baseline for detecting misclassified and out-of-distribution examples in neural
@@ -140,10 +140,11 @@ def _of_data_set(source: str, count: int | None, shape: tuple[int, ...], rng: np
 
 
 def _chosen(source: str, available: int, count: int | None, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Places of as many images as asked for, ascending."""
-    if not available or (count or 0) > available:
-        raise ValueError(f"{source} holds {available} images, fewer than the {count or 1} asked for")
-    return np.arange(available) if count is None else np.sort(rng.choice(available, size=count, replace=False))
+    """Places of as many images as asked for and there are, ascending."""
+    if not available:
+        raise ValueError(f"{source} holds no images to take; choose another source")
+    wanted = available if count is None else min(count, available)
+    return np.sort(rng.choice(available, size=wanted, replace=False))
 
 
 def _fitted(images: Tensor, shape: tuple[int, ...]) -> Tensor:

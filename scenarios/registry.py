@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
+from pathlib import Path
 
 from acil.scenarios.features import feature_file
 from acil.scenarios.folder import image_folder
@@ -66,6 +67,8 @@ def _check_name(spec: str, kind: str, path: str, has_path: bool) -> None:
     names = [*_WITH_PATH, "glyphs", *TORCHVISION_SETS]
     if kind not in names:
         close = difflib.get_close_matches(kind, names, n=1)
+        if Path(spec).expanduser().is_dir():
+            close = [f"folder:{spec}"]
         hint = f"; did you mean {close[0]}?" if close else ""
         raise ValueError(f"no data set is called {spec!r}; there are {', '.join(available())}{hint}")
     if kind in _WITH_PATH and not path:

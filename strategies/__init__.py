@@ -1,7 +1,20 @@
-"""The engine as Avalanche strategies, and base training for its backbones."""
+"""The engine as Avalanche strategies, and base training for its backbones, robust where it has to be."""
 
 from acil.strategies.acil import ACIL
 from acil.strategies.distributed import DistributedACIL
+from acil.strategies.logits import LogitClipPlugin, LogitNormPlugin
+from acil.strategies.open_set import ODNLPlugin, OpenSamplingPlugin, OpenSetPlugin
 from acil.strategies.variants import DSAL, GKEAL, FourierACIL
 
-__all__ = ["ACIL", "DSAL", "GKEAL", "DistributedACIL", "FourierACIL"]
+__all__ = [
+    "ACIL",
+    "DSAL",
+    "GKEAL",
+    "DistributedACIL",
+    "FourierACIL",
+    "LogitClipPlugin",
+    "LogitNormPlugin",
+    "ODNLPlugin",
+    "OpenSamplingPlugin",
+    "OpenSetPlugin",
+]

@@ -87,6 +87,9 @@ class ACIL(SupervisedTemplate):  # type: ignore[misc]
         eval_every: int = -1,
     ) -> None:
         refuse_epochs(train_epochs)
+        if not isinstance(model, AnalyticLearner):
+            given = type(model).__name__
+            raise ValueError(f"model must be an AnalyticLearner, got {given}; for a backbone use ACIL.from_backbone(...)")
         if base_training is not None:
             refuse_other_network(base_training.model, model.backbone)
         super().__init__(

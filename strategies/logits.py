@@ -14,7 +14,8 @@ from acil.losses import check_norm, clip_logits, normalise_logits
 class LogitPlugin(BaseSGDPlugin):  # type: ignore[misc]
     """The criterion sees transformed logits, while training only; a subclass says how they are transformed.
 
-    Metrics, and plugins that come later (distillation, say), see the logits as the model gave them.
+    Metrics, and plugins that come later (distillation, say), see the logits as the model gave them. Given after an
+    open-set plugin it leaves the logits of foreign images alone; given before, it transforms them as well.
     """
 
     def __init__(self) -> None:
@@ -31,8 +32,9 @@ class LogitPlugin(BaseSGDPlugin):  # type: ignore[misc]
         strategy.mb_output = self.transform(strategy.mb_output)
 
     def before_backward(self, strategy: Any, **kwargs: Any) -> None:
-        """Put the model's own output back."""
-        strategy.mb_output = self._logits
+        """Put the model's own output back, for the images that are still in the mini-batch."""
+        assert self._logits is not None
+        strategy.mb_output = self._logits[: len(strategy.mb_output)]
         self._logits = None
 
 

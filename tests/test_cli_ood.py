@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -14,16 +15,20 @@ import torch
 from click.testing import CliRunner, Result
 from matplotlib.image import imread
 from PIL import Image
+from rich.progress import Progress
 
 from acil import AnalyticLearner
 from acil.cli import main
-from acil.cli.detection import FOREIGN_SEED, Detection
-from acil.cli.ood_pictures import histograms_picture, roc_picture
+from acil.cli.detection import FOREIGN_SEED, Detection, KnownImages, detect
+from acil.cli.detection_pictures import histograms_picture, roc_picture
 from acil.ood import evaluate_ood
 from acil.scenarios import foreign_images, load_data
 
 COLOURS = {"blue": (20, 30, 200), "green": (20, 180, 40), "red": (200, 30, 20)}
 FOREIGN, SIDE = 12, 16
+SCORES = ["MSP", "max logit", "energy", "ODIN", "leverage"]
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def acil(*arguments: object) -> Result:
@@ -101,22 +106,22 @@ def test_known_images_are_the_test_images_of_the_run(run: Path, found: dict) -> 
     assert found["known"]["images"] == 5 * len(COLOURS)
     assert found["known"]["classes"] == len(COLOURS)
     assert found["known"]["accuracy"] == summary["last_accuracy"]
-    assert 0 <= found["known"]["expected_calibration_error"] <= 1
+    assert 0 <= found["known"]["calibration_error"] <= 1
 
 
 def test_folders_of_learned_classes_are_left_out(found: dict, others: Path) -> None:
-    assert {(row["source"], row["images"]) for row in found["foreign"]} == {(f"folder:{others}", FOREIGN)}
-    assert [row["score"] for row in found["foreign"]] == ["MSP", "max logit", "energy", "ODIN", "leverage"]
+    assert {(row["source"], row["images"]) for row in found["detections"]} == {(f"folder:{others}", FOREIGN)}
+    assert [row["score"] for row in found["detections"]] == SCORES
 
 
 def test_figures_are_those_of_the_learner_in_python(run: Path, photos: Path, others: Path, found: dict) -> None:
     learner = AnalyticLearner.load(run / "model.safetensors")
     known = load_data(f"folder:{photos}", image_size=SIDE).test.inputs
-    foreign = foreign_images(f"folder:{others}", None, (3, SIDE, SIDE), seed=FOREIGN_SEED, without=["red"])
+    foreign = foreign_images(f"folder:{others}", 15, (3, SIDE, SIDE), seed=FOREIGN_SEED, without=["red"])
     scores = {"leverage": learner.leverage}
     with torch.no_grad():
         scores["max logit"] = lambda images: -learner(images).amax(dim=1)
-        for row in found["foreign"]:
+        for row in found["detections"]:
             if row["score"] in scores:
                 expected = evaluate_ood(*(scores[row["score"]](images) for images in (known, foreign)))
                 assert row["auroc"] == pytest.approx(expected.auroc)
@@ -131,7 +136,7 @@ def test_a_run_leaves_tables_and_pictures(run: Path, found: dict) -> None:
         assert imread(folder / picture).std() > 0.01
     with (folder / "ood.csv").open() as file:
         rows = list(csv.DictReader(file))
-    for row, expected in zip(rows, found["foreign"], strict=True):
+    for row, expected in zip(rows, found["detections"], strict=True):
         assert {name: row[name] for name in expected} == {name: str(value) for name, value in expected.items()}
         assert float(row["known_accuracy"]) == found["known"]["accuracy"]
 
@@ -139,7 +144,7 @@ def test_a_run_leaves_tables_and_pictures(run: Path, found: dict) -> None:
 def test_the_table_shows_what_json_says(run: Path, others: Path, found: dict) -> None:
     result = acil("ood", run, "--against", f"folder:{others}", "--against", f"folder:{others}", "--device", "cpu")
     assert result.exit_code == 0, result.output
-    for row in found["foreign"]:
+    for row in found["detections"]:
         lines = [line for line in result.stdout.splitlines() if f" {row['score']} " in line]
         assert len(lines) == 1  # a source that is named twice counts once
         for name in ("fpr95", "auroc", "aupr_in", "aupr_out"):
@@ -149,8 +154,8 @@ def test_the_table_shows_what_json_says(run: Path, others: Path, found: dict) ->
 
 def test_a_head_without_leverage_has_the_other_scores(photos: Path, others: Path, tmp_path: Path) -> None:
     recursive = trained(photos, tmp_path / "recursive", "--head", "recursive")
-    scores = [row["score"] for row in detected(recursive, "--against", f"folder:{others}")["foreign"]]
-    assert scores == ["MSP", "max logit", "energy", "ODIN"]
+    scores = [row["score"] for row in detected(recursive, "--against", f"folder:{others}")["detections"]]
+    assert scores == SCORES[:-1]
 
 
 @pytest.mark.parametrize("method", ["fourier", "gkeal", "ds-al"])
@@ -193,7 +198,7 @@ def test_feature_rows_have_no_foreign_images(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     options = ("--base-classes", 0, "--phases", 2, "--buffer-size", 32, "--output", folder)
     assert acil("run", "--data", f"features:{tmp_path / 'rows.npz'}", *options).exit_code == 0
-    assert "feature rows, not images" in refusal("ood", folder, "--against", "gaussian")
+    assert "has learned feature rows" in refusal("ood", folder, "--against", "gaussian")
 
 
 @pytest.mark.filterwarnings("always:the run was trained beside")
@@ -205,16 +210,58 @@ def test_a_run_that_was_trained_beside_a_source_says_so(photos: Path, others: Pa
     assert "trained beside images of" in result.stderr
 
 
-def detection(foreign: torch.Tensor, sources: int = 1) -> Detection:
+@pytest.fixture(scope="module")
+def glyphs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    sizes = ("--classes", 8, "--train-per-class", 15, "--test-per-class", 6, "--epochs", 1, "--buffer-size", 64)
+    folder = tmp_path_factory.mktemp("runs") / "glyphs"
+    result = acil("run", "--phases", 2, *sizes, "--device", "cpu", "--output", folder)
+    assert result.exit_code == 0, result.output
+    return folder
+
+
+def test_every_score_meets_every_source_with_as_many_images(glyphs: Path, others: Path) -> None:
+    sources = ("gaussian", "rademacher", "blobs", "symbols", f"folder:{others}")
+    found = detected(glyphs, *(word for source in sources for word in ("--against", source)))
+    pairs = [(row["source"], row["score"]) for row in found["detections"]]
+    assert pairs == [(source, score) for source in sources for score in SCORES]
+    assert found["known"]["images"] == 48
+    assert {row["images"] for row in found["detections"][:-5]} == {48}
+    assert {row["images"] for row in found["detections"][-5:]} == {FOREIGN + 7}  # red is no glyph
+
+
+def test_foreign_noise_is_not_the_noise_of_training(glyphs: Path) -> None:
+    learner = AnalyticLearner.load(glyphs / "model.safetensors")
+    seed = json.loads((glyphs / "config.json").read_text())["seed"]
+    of_training, of_detection = (foreign_images("gaussian", 48, (1, 32, 32), seed=s) for s in (seed, FOREIGN_SEED))
+    assert not torch.equal(of_training, of_detection)
+    _, found = detect(glyphs, ["gaussian"], "cpu", Progress(disable=True))
+    leverage = next(one.foreign for one in found if one.score == "leverage")
+    assert torch.allclose(leverage, learner.leverage(of_detection))
+    assert not torch.allclose(leverage, learner.leverage(of_training))
+
+
+def test_what_the_run_learns_is_not_foreign(glyphs: Path) -> None:
+    assert "name a source of other images" in refusal("ood", glyphs, "--against", "glyphs")
+
+
+KNOWN = KnownImages("glyphs", images=50, classes=2, accuracy=0.5, calibration_error=0.1)
+
+
+def detections(foreign: torch.Tensor, sources: int) -> list[Detection]:
     known = {"MSP": torch.linspace(0, 1, 50), "leverage": torch.linspace(0, 3, 50)}
-    scores = dict.fromkeys(known, foreign)
-    return Detection("glyphs", known, {f"folder:{'x' * 50}/{n}": scores for n in range(sources)}, 2, 0.5, 0.1)
+    return [
+        Detection(f"folder:{'x' * 50}/{source}", score, values, foreign, evaluate_ood(values, foreign))
+        for source in range(sources)
+        for score, values in known.items()
+    ]
 
 
 @pytest.mark.parametrize("foreign", [torch.zeros(1), torch.full((3,), 1e30), torch.linspace(0, 1, 50)])
 @pytest.mark.parametrize("picture", [histograms_picture, roc_picture])
 def test_any_scores_and_any_number_of_sources_can_be_drawn(picture, foreign: torch.Tensor) -> None:
-    sizes = [len(picture(detection(foreign, sources))) for sources in (1, 2, 4)]
-    assert sizes[0] < sizes[1] < sizes[2]
-    constant = Detection("glyphs", {"leverage": torch.zeros(4)}, {"blobs": {"leverage": torch.zeros(2)}}, 2, 0.5, 0.1)
-    assert picture(constant) == picture(constant)
+    shapes = [imread(BytesIO(picture(KNOWN, detections(foreign, sources)))).shape for sources in (1, 4)]
+    assert {width for _, width, _ in shapes} == {1800}
+    assert shapes[0][0] < shapes[1][0]
+    zeros = torch.zeros(4)
+    constant = [Detection("blobs", "leverage", zeros, zeros, evaluate_ood(zeros, zeros))]
+    assert picture(KNOWN, constant) == picture(KNOWN, constant)

@@ -10,10 +10,10 @@ import pytest
 from matplotlib.image import imread
 
 from acil.cli.metrics import PhaseRecord
-from acil.cli.picture_style import PIXELS_PER_INCH
 from acil.cli.pictures import (
     ACCURACY_INCHES,
     FORGETTING_INCHES,
+    PIXELS_PER_INCH,
     _limits,
     _phase_ticks,
     accuracy_picture,

@@ -142,6 +142,16 @@ def test_plugins_after_a_logit_plugin_see_the_logits_of_the_model() -> None:
     assert all((logits.norm(dim=1) > 1e-2).any() for logits in watch.outputs)
 
 
+@pytest.mark.parametrize("clip_first", [True, False])
+def test_logit_and_open_set_plugins_work_together_in_either_order(clip_first: bool) -> None:
+    data = benchmark(experiences=1)
+    watch = Watch()
+    pair = [LogitClipPlugin(tau=0.1), ODNLPlugin(images(30, seed=1))]
+    naive(network(), plugins=[*(pair if clip_first else pair[::-1]), watch]).train(data.train_stream[0])
+    assert set(watch.seen) == {(8, 8, 8)}
+    assert all((logits.norm(dim=1) > 0.11).any() for logits in watch.outputs)
+
+
 def test_logits_are_left_alone_while_evaluating() -> None:
     data = benchmark(experiences=1)
     model = network()

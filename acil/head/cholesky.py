@@ -21,12 +21,12 @@ class CholeskyFactor:
             factor's, so that no second matrix is alive.
 
     Attributes:
-        lower: L, (d, d) float64.
+        lower: (d, d) float64 with L in its lower triangle; what stands above it means nothing.
         info: 0, or the order of the first leading minor that is not positive definite; nothing else works then.
     """
 
     def __init__(self, matrix: Tensor) -> None:
-        lower = matrix.triu_().t()  # the upper triangle in rows is the lower one in columns, as LAPACK wants it
+        lower = matrix.t()  # the upper triangle in rows is the lower one in columns, as LAPACK wants it
         if matrix.is_cuda:
             self.lower, info = torch.linalg.cholesky_ex(lower)
         else:

@@ -1,12 +1,11 @@
-"""The two pictures of ``acil ood``, as PNG bytes: histograms of the scores, and ROC curves."""
+"""The two pictures of out-of-distribution detection, as PNG bytes: histograms of scores, and ROC curves."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from acil.cli.picture_style import FAINT, LINE, QUIET, add_panel, as_png, blank_figure, house_style, write_title
-from acil.cli.pictures import short_name
+from acil.cli.pictures import FAINT, LINE, PIXELS_PER_INCH, QUIET, as_png, short_name, style, write_title
 
 if TYPE_CHECKING:
     import numpy as np
@@ -14,9 +13,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
-    from torch import Tensor
 
-    from acil.cli.detection import Detection
+    from acil.cli.detection import Detection, KnownImages
 
 KNOWN, FOREIGN = LINE, "#d9822b"
 COLOURS = (LINE, "#d9822b", "#2a9d6f", "#8a4fa3", "#c0392b")
@@ -31,73 +29,93 @@ MOST_ABREAST = 3
 LARGEST_SIDE = 3.6  # inches
 
 
-def histograms_picture(detection: Detection) -> bytes:
-    """How known and foreign images are spread over each score: a row for each source, a column for each score.
+def histograms_picture(known: KnownImages, detections: Sequence[Detection]) -> bytes:
+    """Scores of known and of foreign images: a row for each source, a column for each score.
+
+    Args:
+        known: whose images are known.
+        detections: every score against every source.
 
     Returns:
         a PNG.
     """
-    from acil.ood import evaluate_ood
-
+    rows = _by_source(detections)
     height, pitch, gap = 1.0, 1.8, 0.2
-    columns = list(detection.known)
-    width = (WIDTH - 2 * MARGIN - gap * (len(columns) - 1)) / len(columns)
-    with house_style():
-        figure = blank_figure((WIDTH, HEADING + pitch * len(detection.foreign) + 0.1))
-        write_title(figure, _title(detection), "further right is more foreign; above each panel, its AUROC")
+    columns = max(map(len, rows))
+    width = (WIDTH - 2 * MARGIN - gap * (columns - 1)) / columns
+    with style():
+        figure = _figure(HEADING + pitch * len(rows) + 0.1)
+        write_title(figure, _title(known), "further right is more foreign; above each panel, its AUROC")
         _write_legend(figure, {"known": KNOWN, "foreign": FOREIGN})
-        for row, (source, scores) in enumerate(detection.foreign.items()):
+        for row, of_source in enumerate(rows):
             top = HEADING + row * pitch
-            _write_name(figure, top, _panel_name(detection, source))
-            for column, name in enumerate(columns):
+            _write_name(figure, top, _name(of_source))
+            for column, one in enumerate(of_source):
                 axes = _panel(figure, MARGIN + column * (width + gap), top + 0.47, width, height)
-                auroc = evaluate_ood(detection.known[name], scores[name]).auroc
-                _draw_histograms(axes, detection.known[name], scores[name], logarithmic=name == "leverage")
-                axes.set_title(f"{name}  {100 * auroc:.1f} %", fontsize=9.5, loc="left", color=QUIET, pad=3)
+                _draw_histograms(axes, one)
+                title = f"{one.score}  {100 * one.metrics.auroc:.1f} %"
+                axes.set_title(title, fontsize=9.5, loc="left", color=QUIET, pad=3)
         return as_png(figure)
 
 
-def roc_picture(detection: Detection) -> bytes:
-    """Known images accepted against foreign ones accepted, a panel for each source and a curve for each score.
+def roc_picture(known: KnownImages, detections: Sequence[Detection]) -> bytes:
+    """Known images accepted against foreign ones accepted: a panel for each source, a curve for each score.
+
+    Args:
+        known: whose images are known.
+        detections: every score against every source.
 
     Returns:
         a PNG.
     """
-    from acil.ood import roc_curve
-
+    panels = _by_source(detections)
     left, gap = 0.75, 0.55
-    columns = min(len(detection.foreign), MOST_ABREAST)
+    columns = min(len(panels), MOST_ABREAST)
     side = min(LARGEST_SIDE, (WIDTH - left - MARGIN - gap * (columns - 1)) / columns)
     pitch = side + 0.95
-    colours = dict(zip(detection.known, COLOURS, strict=False))
-    with house_style():
-        figure = blank_figure((WIDTH, HEADING + pitch * -(-len(detection.foreign) // columns)))
-        write_title(figure, _title(detection), "known images accepted against foreign ones accepted, in %")
-        _write_legend(figure, colours)
-        for place, (source, scores) in enumerate(detection.foreign.items()):
+    with style():
+        figure = _figure(HEADING + pitch * -(-len(panels) // columns))
+        write_title(figure, _title(known), "known images accepted against foreign ones accepted, in %")
+        _write_legend(figure, dict(zip([one.score for one in panels[0]], COLOURS, strict=False)))
+        for place, of_source in enumerate(panels):
             row, column = divmod(place, columns)
             axes = _panel(figure, left + column * (side + gap), HEADING + row * pitch + 0.3, side, side)
-            axes.set_title(_panel_name(detection, source), fontsize=10, loc="left", parse_math=False)
-            _prepare_curves(axes)
-            for (name, colour), width in zip(colours.items(), CURVE_WIDTHS, strict=False):
-                passed, accepted = roc_curve(detection.known[name], scores[name])
-                axes.plot(100 * passed, 100 * accepted, color=colour, linewidth=width, clip_on=False)
+            axes.set_title(_name(of_source), fontsize=10, loc="left", parse_math=False)
+            _draw_curves(axes, of_source)
         return as_png(figure)
 
 
-def _title(detection: Detection) -> str:
-    return f"{short_name(detection.data)}: {detection.known_images:,} known images against foreign ones"
+def _by_source(detections: Sequence[Detection]) -> list[list[Detection]]:
+    sources = dict.fromkeys(one.source for one in detections)
+    return [[one for one in detections if one.source == source] for source in sources]
 
 
-def _panel_name(detection: Detection, source: str) -> str:
+def _title(known: KnownImages) -> str:
+    return f"{short_name(known.data)}: {known.images:,} known images against foreign ones"
+
+
+def _name(of_source: Sequence[Detection]) -> str:
+    source, images = of_source[0].source, len(of_source[0].foreign)
     name = source if len(source) <= LONGEST_NAME else "..." + source[-LONGEST_NAME:]
-    return f"{name}, {detection.foreign_images(source):,}"
+    return f"{name}, {images:,}"
+
+
+def _figure(height: float) -> Figure:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(WIDTH, height), dpi=PIXELS_PER_INCH, facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
 
 
 def _panel(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
     """Axes at a place in inches from the upper left corner."""
     across, down = figure.get_size_inches()
-    return add_panel(figure, (left / across, 1 - (top + height) / down, width / across, height / down))
+    axes = figure.add_axes((left / across, 1 - (top + height) / down, width / across, height / down))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(length=3, labelsize=8.5)
+    return axes
 
 
 def _write_name(figure: Figure, top: float, name: str) -> None:
@@ -129,10 +147,11 @@ def _write_legend(figure: Figure, colours: dict[str, str]) -> None:
     )
 
 
-def _draw_histograms(axes: Axes, known: Tensor, foreign: Tensor, *, logarithmic: bool) -> None:
+def _draw_histograms(axes: Axes, one: Detection) -> None:
     import numpy as np
 
-    both = [values.double().numpy() for values in (known, foreign)]
+    both = one.known.double().numpy(), one.foreign.double().numpy()
+    logarithmic = one.score == "leverage"  # of noise it can be a thousand times that of known images
     edges = _edges(both, logarithmic)
     for values, colour in zip(both, (KNOWN, FOREIGN), strict=True):
         shares = np.histogram(values, edges)[0] / len(values)
@@ -158,10 +177,14 @@ def _edges(parts: Sequence[NDArray[np.float64]], logarithmic: bool) -> NDArray[n
     return np.linspace(low - room, high + room, BINS + 1)
 
 
-def _prepare_curves(axes: Axes) -> None:
+def _draw_curves(axes: Axes, of_source: Sequence[Detection]) -> None:
+    from acil.ood import roc_curve
+
     axes.set(xlim=(0, 100), ylim=(0, 100), xticks=[0, 50, 100], yticks=[0, 50, 95])
     axes.plot([0, 100], [0, 100], color=FAINT, linewidth=1)
     axes.axhline(95, color=QUIET, linewidth=0.8, dashes=(5, 3), zorder=1.5)
+    for one, colour, width in zip(of_source, COLOURS, CURVE_WIDTHS, strict=False):
+        passed, accepted = roc_curve(one.known, one.foreign)
+        axes.plot(100 * passed, 100 * accepted, color=colour, linewidth=width, clip_on=False)
     axes.set_xlabel("foreign accepted", fontsize=9.5, labelpad=1)
     axes.set_ylabel("known accepted", fontsize=9.5, labelpad=1)
-    axes.tick_params(labelsize=8.5)

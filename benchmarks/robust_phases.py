@@ -1,0 +1,105 @@
+"""What robust base training buys for continual learning: runs in phases with wrong labels or long tails.
+
+    python benchmarks/robust_phases.py --output runs/robust-phases
+
+Every row is an ``acil run`` whose folder is left there; finished ones are not run again. Writes robust-phases.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+from rich.progress import Progress
+
+NOISE = ("--label-noise", "symmetric:0.4")
+TAIL = ("--imbalance", "exp:0.02")
+CLIP = ("--logit-clip", "1")
+ODNL = ("--open-set", "odnl:2.5", "--foreign", "symbols")
+SAMPLING = ("--open-set", "open-sampling:1", "--foreign", "symbols")
+BASE, INCREMENTS = ("--corrupt", "base"), ("--corrupt", "increments")
+
+# What is wrong, how the base phase is trained, and the options that make it so.
+ROWS: list[tuple[str, str, tuple[str, ...]]] = [
+    ("nothing", "CE", ()),
+    ("nothing", "CE + LogitClip", CLIP),
+    ("40 % of the labels of the base phase", "CE", (*NOISE, *BASE)),
+    ("40 % of the labels of the base phase", "CE + LogitClip", (*NOISE, *BASE, *CLIP)),
+    ("40 % of the labels of the base phase", "GCE", (*NOISE, *BASE, "--loss", "gce")),
+    ("40 % of the labels of the base phase", "CE + ODNL", (*NOISE, *BASE, *ODNL)),
+    ("40 % of the labels of the increments", "CE", (*NOISE, *INCREMENTS)),
+    ("long tail in the base phase", "CE", (*TAIL, *BASE)),
+    ("long tail in the base phase", "CE + Open-Sampling", (*TAIL, *BASE, *SAMPLING)),
+    ("long tail in the increments", "CE", (*TAIL, *INCREMENTS)),
+]
+
+
+def folder(output: Path, wrong: str, training: str) -> Path:
+    """The results folder of a row."""
+    return output / "-".join(f"{wrong} {training}".replace("%", "").replace("+", "").lower().split())
+
+
+def command(options: tuple[str, ...], common: list[str]) -> list[str]:
+    """The row's command, without its output."""
+    return ["run", "--phases", "25", *common, *options]
+
+
+def run(target: Path, typed: list[str]) -> str:
+    """Make the run in a process of one thread; returns an error's last line, or nothing."""
+    resume = ["run", "--resume", str(target)] if target.exists() else [*typed, "--output", str(target)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    started = [sys.executable, "-m", "acil.cli", *resume]
+    done = subprocess.run(started, env=environment, capture_output=True, text=True, check=False)
+    return "" if done.returncode == 0 else done.stderr.strip().splitlines()[-1]
+
+
+def write_table(output: Path, common: list[str]) -> None:
+    """One line for each finished run."""
+    lines = [
+        "| wrong | base training | average | last | seconds | command |",
+        "| --- | --- | ---: | ---: | ---: | --- |",
+    ]
+    for wrong, training, options in ROWS:
+        summary = folder(output, wrong, training) / "summary.json"
+        if summary.exists():
+            figures = json.loads(summary.read_text())
+            average, last = figures["average_incremental_accuracy"], figures["last_accuracy"]
+            typed = "acil " + shlex.join(command(options, common))
+            took = round((figures["base_training"] or {}).get("seconds", 0) + figures["learning_seconds"])
+            lines.append(f"| {wrong} | {training} | {100 * average:.2f} | {100 * last:.2f} | {took} | `{typed}` |")
+    (output / "robust-phases.md").write_text("\n".join(lines) + "\n")
+
+
+def main() -> None:
+    """Parse the options, make the missing runs, and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, default=Path("runs/robust-phases"))
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time, with one thread each")
+    parser.add_argument("common", nargs="*", help="further options of every run, after --")
+    options = parser.parse_args()
+    options.output.mkdir(parents=True, exist_ok=True)
+    with Progress() as bar, ThreadPoolExecutor(options.jobs) as pool:
+        task = bar.add_task("runs", total=len(ROWS))
+        futures = {}
+        for wrong, training, changes in ROWS:
+            target = folder(options.output, wrong, training)
+            if (target / "summary.json").exists():
+                bar.advance(task)
+            else:
+                futures[pool.submit(run, target, command(changes, options.common))] = target
+        for future in as_completed(futures):
+            if error := future.result():
+                bar.print(f"{futures[future]}: {error}")
+            bar.advance(task)
+            write_table(options.output, options.common)
+    write_table(options.output, options.common)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""Label noise, imbalance and robust base training as options of ``acil run``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+
+from acil.cli import main
+from acil.cli.results import RunFolder
+from acil.cli.settings import RunSettings
+from acil.losses import GCE, LogitClip, LogitNorm
+from acil.scenarios import NoisyTensors, phase_classes
+
+TINY = ("--classes", "8", "--train-per-class", "20", "--test-per-class", "5", "--epochs", "1", "--buffer-size", "64")
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def acil(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, list(map(str, arguments)))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    patch = pytest.MonkeyPatch()
+    patch.setenv("ACIL_CACHE", str(tmp_path_factory.mktemp("cache")))
+    yield
+    patch.undo()
+
+
+def settings(**changes: Any) -> RunSettings:
+    """What ``acil run`` makes of its defaults, with changes."""
+    run = main.commands["run"]
+    names = {parameter.name for parameter in run.params} - {"output", "resume"}
+    defaults = {parameter.name: parameter.default for parameter in run.params if parameter.name in names}
+    tiny = {"classes": 8, "train_per_class": 20, "test_per_class": 5, "phases": 2, "bits": 8, "device": "cpu"}
+    missing = {name: None for name, value in defaults.items() if not isinstance(value, (int, float, str))}
+    return RunSettings(**{**defaults, **missing, **tiny, **changes})
+
+
+def test_noise_stays_within_the_phases_that_it_is_for() -> None:
+    phases = phase_classes(8, 2, None, 0)
+    phase_of = {label: place for place, classes in enumerate(phases) for label in classes}
+    for corrupt, concerned in (("all", {0, 1, 2}), ("base", {0}), ("increments", {1, 2})):
+        train = settings(label_noise="symmetric:0.5", corrupt=corrupt).load_data().train
+        assert isinstance(train, NoisyTensors)
+        wrong = (train.targets != train.true_targets).nonzero().flatten()
+        pairs = {(phase_of[int(train.true_targets[i])], phase_of[int(train.targets[i])]) for i in wrong}
+        assert pairs == {(place, place) for place in concerned}
+
+
+def test_tails_thin_out_the_phases_that_they_are_for() -> None:
+    base = phase_classes(8, 2, None, 0)[0]
+    whole = torch.bincount(settings().load_data().train.targets)
+    tailed = torch.bincount(settings(imbalance="exp:0.1", corrupt="base").load_data().train.targets)
+    assert sorted(tailed[base].tolist()) == [2, 4, 9, 20]
+    others = [label for label in range(8) if label not in base]
+    assert tailed[others].tolist() == whole[others].tolist()
+    everywhere = torch.bincount(settings(imbalance="step:0.1").load_data().train.targets)
+    assert everywhere.tolist() == [20] * 4 + [2] * 4
+
+
+def test_test_images_are_never_changed() -> None:
+    clean = settings().load_data().test
+    changed = settings(label_noise="open-set:0.5", foreign="blobs", imbalance="exp:0.1").load_data().test
+    assert torch.equal(clean.inputs, changed.inputs)
+    assert torch.equal(clean.targets, changed.targets)
+
+
+def test_losses_and_logits_follow_the_options() -> None:
+    assert isinstance(settings(loss="gce").criterion(), GCE)
+    clipped = settings(loss="gce", logit_clip=0.5).criterion()
+    assert isinstance(clipped, LogitClip)
+    assert isinstance(clipped.criterion, GCE)
+    assert clipped.tau == 0.5
+    assert isinstance(settings(logit_norm=0.04).criterion(), LogitNorm)
+    smoothed = settings(label_smoothing=0.1).criterion()
+    assert isinstance(smoothed, torch.nn.CrossEntropyLoss)
+    assert smoothed.label_smoothing == 0.1
+
+
+def test_a_corrupted_run_is_proved_and_resumed_like_any_other(tmp_path: Path) -> None:
+    options = ("--label-noise", "symmetric:0.4", "--imbalance", "exp:0.2", "--loss", "gce", "--logit-clip", "1.5",
+               "--open-set", "odnl:2.5", "--foreign", "symbols")  # fmt: skip
+    result = acil("run", "--phases", "2", *TINY, *options, "--output", tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    config = RunFolder.open(tmp_path / "run").config
+    assert (config["label_noise"], config["loss"], config["open_set"]) == ("symmetric:0.4", "gce", "odnl:2.5")
+    verified = acil("verify", tmp_path / "run")
+    assert verified.exit_code == 0, verified.output
+    assert "equal, bit for bit" in verified.output
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--label-noise", "symetric:0.4"), "did you mean symmetric"),
+        (("--label-noise", "symmetric:40"), "rate of label noise"),
+        (("--imbalance", "exp:7"), "ratio of imbalance"),
+        (("--loss", "gse"), "there is no loss 'gse'"),
+        (("--loss", "gce", "--label-smoothing", "0.1"), "label smoothing is for cross-entropy"),
+        (("--logit-clip", "1", "--logit-norm", "0.04"), "cannot be clipped and normalised"),
+        (("--open-set", "odln"), "there is no open-set method"),
+        (("--open-set", "odnl", "--foreign", "folder:/nowhere"), "not a folder"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused_before_anything_is_written(
+    tmp_path: Path, options: tuple[str, ...], message: str
+) -> None:
+    result = acil("run", *TINY, *options, "--phases", "2", "--output", tmp_path / "run")
+    assert result.exit_code == 2, result.output
+    assert message in result.stderr
+    assert not (tmp_path / "run").exists()
