@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from rich.console import RenderableType
 
@@ -72,15 +72,20 @@ def _view(folder: Path, known: KnownImages, detections: Sequence[Detection]) -> 
         "calibration error": percent(known.calibration_error),
         "pictures": str(folder),
     }
-    return Group(rows_table(headings, [_row(one) for one in detections]), facts_table(facts))
+    return Group(rows_table(headings, _rows(detections)), facts_table(facts))
 
 
-def _row(one: Detection) -> tuple[str, ...]:
+def _rows(detections: Sequence[Detection]) -> Iterator[tuple[str, ...]]:
+    """A row for each source and score; only the first of a source names it."""
     from acil.cli.tables import percent
 
-    figures = one.metrics
-    shares = (figures.fpr95, figures.auroc, figures.aupr_in, figures.aupr_out)
-    return f"{one.source} ({len(one.foreign)})", one.score, *map(percent, shares)
+    above = ""
+    for one in detections:
+        figures = one.metrics
+        shares = (figures.fpr95, figures.auroc, figures.aupr_in, figures.aupr_out)
+        name = "" if one.source == above else f"{one.source} ({len(one.foreign)})"
+        yield name, one.score, *map(percent, shares)
+        above = one.source
 
 
 def _write(folder: Path, known: KnownImages, detections: Sequence[Detection]) -> None:
