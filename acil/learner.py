@@ -289,19 +289,23 @@ class AnalyticLearner(nn.Module):
             raise ValueError("the learner does not know the shape of its images; tell it: image_shape=(C, H, W)")
         export_classifier(self.snapshot(), path, shape)
 
-    @torch.no_grad()
     def leverage(self, images: Tensor) -> Tensor:
         """How unlike everything learned each (n, C, H, W) image is: (n,) float64; see ``ExactHead.leverage``.
 
         Raises:
             ValueError: nothing was learned yet, the head has no leverage, or the images are not finite.
         """
-        head = self._exact_head("give a leverage")
+        self._exact_head("give a leverage")
         if not len(self.classes):
             raise ValueError("nothing was learned yet; call learn first")
-        features = self.extract(images)
+        return self.leverage_of_features(self.extract(images))
+
+    @torch.no_grad()
+    def leverage_of_features(self, features: Tensor) -> Tensor:
+        """The leverage of backbone features (n, f) that ``extract`` gave; see ``leverage``."""
+        head = self._exact_head("give a leverage")
         self.buffer.check(features)
-        return head.leverage(self._expand(features))
+        return torch.cat([head.leverage(self._expand(rows)) for rows in torch.split(features, LEARNING_ROWS)])
 
     def digest(self) -> str:
         """SHA-256 of everything learned; see ``FeatureMoments.digest``.

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from acil.checks import check_count, check_positive
+from acil.checks import check_count, check_labels, check_positive, check_values
 
 # Share of the known samples that must be accepted where false positives are counted.
 ACCEPTED = 0.95
@@ -68,7 +70,7 @@ def odin(model: nn.Module, images: Tensor, temperature: float = 1000.0, epsilon:
     """(n,) float64: MSP at a temperature, after a small step of the image towards a surer answer.
 
     Args:
-        model: maps images to logits (n, K), with gradients.
+        model: maps images to logits (n, K), with gradients; in eval mode.
         images: (n, C, H, W) floating point in [0, 1], or uint8.
         temperature: above 0.
         epsilon: length of the step in each value, 0 or more.
@@ -85,7 +87,8 @@ def odin(model: nn.Module, images: Tensor, temperature: float = 1000.0, epsilon:
         doubt = -F.log_softmax(model(pixels) / temperature, dim=1).max(dim=1).values.sum()
         (slope,) = torch.autograd.grad(doubt, pixels)
     with torch.no_grad():
-        return msp(model(pixels - epsilon * slope.sign()) / temperature)
+        # float64: at a high temperature all probabilities are near 1/K, and float32 would tie most of them.
+        return msp(model(pixels - epsilon * slope.sign()).double() / temperature)
 
 
 def evaluate_ood(known: Tensor, foreign: Tensor) -> DetectionMetrics:
@@ -98,21 +101,39 @@ def evaluate_ood(known: Tensor, foreign: Tensor) -> DetectionMetrics:
     Raises:
         ValueError: there are no scores, or some are not finite.
     """
-    from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
+    passed, accepted = roc_curve(known, foreign)
+    is_foreign, scores = _joined(known, foreign)
+    return DetectionMetrics(
+        fpr95=float(passed[accepted >= ACCEPTED].min()),
+        auroc=float(roc_auc_score(is_foreign, scores)),
+        aupr_in=float(average_precision_score(~is_foreign, -scores)),
+        aupr_out=float(average_precision_score(is_foreign, scores)),
+    )
+
+
+def roc_curve(known: Tensor, foreign: Tensor) -> tuple[Tensor, Tensor]:
+    """Shares of the foreign and of the known samples that pass for known, for every threshold, ascending.
+
+    Args:
+        known: (n,) scores of known samples; larger means more foreign.
+        foreign: (m,) scores of foreign samples.
+
+    Returns:
+        two float64 tensors of one length, from 0 to 1: false and true positive rate.
+
+    Raises:
+        ValueError: there are no scores, or some are not finite.
+    """
+    from sklearn import metrics
 
     for name, part in (("known", known), ("foreign", foreign)):
         if part.ndim != 1 or not len(part) or not bool(part.isfinite().all()):
             raise ValueError(f"scores of {name} samples must be finite and of shape (n,), got {tuple(part.shape)}")
-    scores = torch.cat([known, foreign]).double().cpu().numpy()
-    is_foreign = torch.cat([torch.zeros(len(known)), torch.ones(len(foreign))]).numpy()
-    # Known samples are the positive ones of the curve: accepted where their score is low.
-    passed, accepted, _ = roc_curve(1 - is_foreign, -scores, drop_intermediate=False)
-    return DetectionMetrics(
-        fpr95=float(passed[accepted >= ACCEPTED].min()),
-        auroc=float(roc_auc_score(is_foreign, scores)),
-        aupr_in=float(average_precision_score(1 - is_foreign, -scores)),
-        aupr_out=float(average_precision_score(is_foreign, scores)),
-    )
+    is_foreign, scores = _joined(known, foreign)
+    passed, accepted, _ = metrics.roc_curve(~is_foreign, -scores, drop_intermediate=False)
+    return torch.from_numpy(passed), torch.from_numpy(accepted)
 
 
 def expected_calibration_error(probabilities: Tensor, labels: Tensor, bins: int = 15) -> float:
@@ -120,8 +141,11 @@ def expected_calibration_error(probabilities: Tensor, labels: Tensor, bins: int 
 
     Args:
         probabilities: (n, K), rows that sum to 1.
-        labels: (n,) int64.
+        labels: (n,) integers from 0 to K - 1.
         bins: number of bins.
+
+    Raises:
+        ValueError: there are no rows, they are no probabilities, or a label is none of theirs.
 
     References:
         Guo et al., "On calibration of modern neural networks", ICML 2017, equation 5.
@@ -129,4 +153,17 @@ def expected_calibration_error(probabilities: Tensor, labels: Tensor, bins: int 
     from torchmetrics.functional.classification import multiclass_calibration_error
 
     check_count(bins, "bins")
-    return float(multiclass_calibration_error(probabilities, labels, probabilities.shape[1], n_bins=bins, norm="l1"))
+    check_values(probabilities, "probabilities")
+    if probabilities.ndim != 2 or not probabilities.numel() or probabilities.min() < 0 or probabilities.max() > 1:
+        raise ValueError(f"probabilities must be rows (n, K) in 0..1, got {tuple(probabilities.shape)}")
+    check_labels(labels, len(probabilities))
+    classes = probabilities.shape[1]
+    if int(labels.max()) >= classes:
+        raise ValueError(f"labels must be below {classes}, the number of probabilities, got {int(labels.max())}")
+    return float(multiclass_calibration_error(probabilities, labels.long(), classes, n_bins=bins, norm="l1"))
+
+
+def _joined(known: Tensor, foreign: Tensor) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """Whether each sample is foreign, and its score."""
+    scores = torch.cat([known.double(), foreign.double()]).cpu().numpy()
+    return np.arange(len(scores)) >= len(known), scores

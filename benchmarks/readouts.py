@@ -23,8 +23,8 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from acil import AnalyticLearner, ExactHead, IllConditionedWarning, create_learner
-from acil.cli.experiment import MODEL_FILE, Experiment
-from acil.cli.results import RunFolder
+from acil.cli.experiment import Experiment
+from acil.cli.results import MODEL_FILE, RunFolder
 from acil.cli.settings import RunSettings
 from acil.evaluate import count_correct
 from acil.head.ridge import CLASSIFIERS_SHARE, choose_gamma

@@ -31,6 +31,7 @@ def main() -> None:
     acil predict runs/NAME/model.safetensors photos
     acil learn MODEL DATA         teach it new classes; acil forget takes them out again
     acil merge A B -o C           add up what several models have learned
+    acil ood runs/NAME --against symbols
     """
 
 

@@ -5,100 +5,186 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from acil.cli.pictures import INK, LINE, PIXELS_PER_INCH, QUIET, as_png, short_name, style
+from acil.cli.pictures import FAINT, LINE, PIXELS_PER_INCH, QUIET, as_png, short_name, style, write_title
 
 if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from numpy.typing import NDArray
 
-    from acil.cli.detection import Detection
+    from acil.cli.detection import Detection, KnownImages
 
-FOREIGN_COLOUR = "#c2571a"
-SCORE_COLOURS = (LINE, "#c2571a", "#3d8c40", "#7a4fa3", "#a8323e")
+KNOWN, FOREIGN = LINE, "#d9822b"
+COLOURS = (LINE, "#d9822b", "#2a9d6f", "#8a4fa3", "#c0392b")
+CURVE_WIDTHS = (3.2, 2.5, 1.9, 1.3, 1.9)  # so that a curve shows beneath another
+WIDTH = 9.0  # inches, as all pictures
+HEADING = 1.25  # inches above the panels
+MARGIN = 0.27
 BINS = 40
-PANEL_INCHES = (2.5, 1.9)
-# Beyond these quantiles of all scores a histogram would be mostly empty.
-SHOWN = (0.005, 0.995)
+LONGEST_NAME = 24
+SHOWN = 0.99  # of each histogram's images; the rest would make room for a few
+MOST_ABREAST = 3
+LARGEST_SIDE = 3.6  # inches
 
 
-def histograms_picture(detections: Sequence[Detection]) -> bytes:
+def histograms_picture(known: KnownImages, detections: Sequence[Detection]) -> bytes:
     """Scores of known and of foreign images: a row for each source, a column for each score.
 
     Args:
+        known: whose images are known.
         detections: every score against every source.
 
     Returns:
         a PNG.
     """
-    sources = list(dict.fromkeys(one.source for one in detections))
-    names = list(dict.fromkeys(one.score for one in detections))
+    rows = _by_source(detections)
+    height, pitch, gap = 1.0, 1.8, 0.2
+    columns = max(map(len, rows))
+    width = (WIDTH - 2 * MARGIN - gap * (columns - 1)) / columns
     with style():
-        figure = _figure(PANEL_INCHES[0] * len(names) + 0.4, PANEL_INCHES[1] * len(sources) + 0.9)
-        panels = figure.subplots(len(sources), len(names), squeeze=False)
-        for one in detections:
-            panel = panels[sources.index(one.source), names.index(one.score)]
-            _draw_histogram(panel, one)
-        for column, name in enumerate(names):
-            panels[0, column].set_title(name, fontsize=12, fontweight="bold")
-        for row, source in enumerate(sources):
-            panels[row, 0].set_ylabel(short_name(source))
-        handles = panels[0, 0].get_legend_handles_labels()
-        figure.legend(*handles, loc="outside lower center", ncols=2, frameon=False)
+        figure = _figure(HEADING + pitch * len(rows) + 0.1)
+        write_title(figure, _title(known), "further right is more foreign; above each panel, its AUROC")
+        _write_legend(figure, {"known": KNOWN, "foreign": FOREIGN})
+        for row, of_source in enumerate(rows):
+            top = HEADING + row * pitch
+            _write_name(figure, top, _name(of_source))
+            for column, one in enumerate(of_source):
+                axes = _panel(figure, MARGIN + column * (width + gap), top + 0.47, width, height)
+                _draw_histograms(axes, one)
+                title = f"{one.score}  {100 * one.metrics.auroc:.1f} %"
+                axes.set_title(title, fontsize=9.5, loc="left", color=QUIET, pad=3)
         return as_png(figure)
 
 
-def roc_picture(detections: Sequence[Detection]) -> bytes:
-    """Share of foreign images that are detected, against that of known ones that are mistaken for foreign.
+def roc_picture(known: KnownImages, detections: Sequence[Detection]) -> bytes:
+    """Known images accepted against foreign ones accepted: a panel for each source, a curve for each score.
 
     Args:
+        known: whose images are known.
         detections: every score against every source.
 
     Returns:
         a PNG.
     """
-    from sklearn.metrics import roc_curve
-
-    sources = list(dict.fromkeys(one.source for one in detections))
+    panels = _by_source(detections)
+    left, gap = 0.75, 0.55
+    columns = min(len(panels), MOST_ABREAST)
+    side = min(LARGEST_SIDE, (WIDTH - left - MARGIN - gap * (columns - 1)) / columns)
+    pitch = side + 0.95
     with style():
-        figure = _figure(3.6 * len(sources) + 0.4, 4.0)
-        panels = figure.subplots(1, len(sources), squeeze=False, sharey=True)[0]
-        for panel, source in zip(panels, sources, strict=True):
-            of_source = [one for one in detections if one.source == source]
-            for one, colour in zip(of_source, SCORE_COLOURS, strict=False):
-                labels = [0] * len(one.known) + [1] * len(one.foreign)
-                refused, detected, _ = roc_curve(labels, [*one.known.tolist(), *one.foreign.tolist()])
-                panel.plot(refused, detected, color=colour, linewidth=1.8)
-            panel.plot([0, 1], [0, 1], color=QUIET, linewidth=0.8, linestyle=":")
-            panel.set(title=short_name(source), xlabel="known images refused")
-            panel.title.set_fontweight("bold")
-            names = [f"{one.score}  {one.metrics.auroc:.3f}" for one in of_source]
-            panel.legend(names, title="AUROC", fontsize=9, loc="best", edgecolor="none", framealpha=0.85)
-        panels[0].set_ylabel("foreign images detected")
+        figure = _figure(HEADING + pitch * -(-len(panels) // columns))
+        write_title(figure, _title(known), "known images accepted against foreign ones accepted, in %")
+        _write_legend(figure, dict(zip([one.score for one in panels[0]], COLOURS, strict=False)))
+        for place, of_source in enumerate(panels):
+            row, column = divmod(place, columns)
+            axes = _panel(figure, left + column * (side + gap), HEADING + row * pitch + 0.3, side, side)
+            axes.set_title(_name(of_source), fontsize=10, loc="left", parse_math=False)
+            _draw_curves(axes, of_source)
         return as_png(figure)
 
 
-def _draw_histogram(panel: Axes, one: Detection) -> None:
-    import numpy as np
-
-    known, foreign = one.known.numpy(), one.foreign.numpy()
-    low, high = np.quantile(np.concatenate([known, foreign]), SHOWN)
-    bins = np.linspace(low, high if high > low else low + 1, BINS).tolist()
-    for values, colour, label in ((known, LINE, "known images"), (foreign, FOREIGN_COLOUR, "foreign images")):
-        inside = values.clip(bins[0], bins[-1])
-        panel.hist(inside, bins, weights=np.full(len(values), 1 / len(values)), color=colour, alpha=0.55, label=label)
-    panel.text(
-        0.97, 0.93, f"FPR95 {100 * one.metrics.fpr95:.0f} %", transform=panel.transAxes, ha="right", va="top",
-        fontsize=9, color=INK,
-    )  # fmt: skip
-    panel.set_ylim(top=1.25 * panel.get_ylim()[1])  # room for the text
-    panel.set(xticks=[], yticks=[])
-    panel.spines[["top", "right", "left"]].set_visible(False)
+def _by_source(detections: Sequence[Detection]) -> list[list[Detection]]:
+    sources = dict.fromkeys(one.source for one in detections)
+    return [[one for one in detections if one.source == source] for source in sources]
 
 
-def _figure(width: float, height: float) -> Figure:
+def _title(known: KnownImages) -> str:
+    return f"{short_name(known.data)}: {known.images:,} known images against foreign ones"
+
+
+def _name(of_source: Sequence[Detection]) -> str:
+    source, images = of_source[0].source, len(of_source[0].foreign)
+    name = source if len(source) <= LONGEST_NAME else "..." + source[-LONGEST_NAME:]
+    return f"{name}, {images:,}"
+
+
+def _figure(height: float) -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), dpi=PIXELS_PER_INCH, facecolor="white", layout="constrained")
+    figure = Figure(figsize=(WIDTH, height), dpi=PIXELS_PER_INCH, facecolor="white")
     FigureCanvasAgg(figure)
     return figure
+
+
+def _panel(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
+    """Axes at a place in inches from the upper left corner."""
+    across, down = figure.get_size_inches()
+    axes = figure.add_axes((left / across, 1 - (top + height) / down, width / across, height / down))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(length=3, labelsize=8.5)
+    return axes
+
+
+def _write_name(figure: Figure, top: float, name: str) -> None:
+    """Write the name of a row of panels at a height in inches from the top."""
+    across, down = figure.get_size_inches()
+    place = MARGIN / across, 1 - top / down
+    figure.text(*place, name, fontsize=11, fontweight="bold", va="top", parse_math=False)
+
+
+def _write_legend(figure: Figure, colours: dict[str, str]) -> None:
+    """The names in their colours, on one line under the title."""
+    from matplotlib.offsetbox import AnchoredOffsetbox, HPacker, TextArea
+
+    names: list[Artist] = [
+        TextArea(name, textprops={"color": colour, "fontweight": "bold", "fontsize": 11})
+        for name, colour in colours.items()
+    ]
+    across, down = figure.get_size_inches()
+    figure.add_artist(
+        AnchoredOffsetbox(
+            "upper left",
+            child=HPacker(children=names, sep=14, pad=0),
+            frameon=False,
+            pad=0,
+            borderpad=0,
+            bbox_to_anchor=(MARGIN / across, 1 - 0.87 / down),
+            bbox_transform=figure.transFigure,
+        )
+    )
+
+
+def _draw_histograms(axes: Axes, one: Detection) -> None:
+    import numpy as np
+
+    both = one.known.double().numpy(), one.foreign.double().numpy()
+    logarithmic = one.score == "leverage"  # of noise it can be a thousand times that of known images
+    edges = _edges(both, logarithmic)
+    for values, colour in zip(both, (KNOWN, FOREIGN), strict=True):
+        shares = np.histogram(values, edges)[0] / len(values)
+        axes.stairs(shares, edges, fill=True, color=colour, alpha=0.28)
+        axes.stairs(shares, edges, color=colour, linewidth=1.2)
+    axes.set(xlim=(edges[0], edges[-1]), ylim=(0, None), xscale="log" if logarithmic else "linear", yticks=[])
+    axes.tick_params(axis="x", which="both", bottom=False, labelbottom=False)  # a score has no unit
+    axes.spines["left"].set_visible(False)
+
+
+def _edges(parts: Sequence[NDArray[np.float64]], logarithmic: bool) -> NDArray[np.float64]:
+    """Of bins that hold nearly all values of each part; on a logarithmic axis values are 0 or more."""
+    import numpy as np
+
+    tail = (1 - SHOWN) / 2
+    low = min(float(np.quantile(values, tail)) for values in parts)
+    high = max(float(np.quantile(values, 1 - tail)) for values in parts)
+    if logarithmic:
+        high = high or 1.0
+        low = max(low, 1e-6 * high)
+        return np.geomspace(low, high, BINS + 1) if low < high else np.array([low / 2, 2 * low])
+    room = 0.0 if low < high else abs(low) or 1.0
+    return np.linspace(low - room, high + room, BINS + 1)
+
+
+def _draw_curves(axes: Axes, of_source: Sequence[Detection]) -> None:
+    from acil.ood import roc_curve
+
+    axes.set(xlim=(0, 100), ylim=(0, 100), xticks=[0, 50, 100], yticks=[0, 50, 95])
+    axes.plot([0, 100], [0, 100], color=FAINT, linewidth=1)
+    axes.axhline(95, color=QUIET, linewidth=0.8, dashes=(5, 3), zorder=1.5)
+    for one, colour, width in zip(of_source, COLOURS, CURVE_WIDTHS, strict=False):
+        passed, accepted = roc_curve(one.known, one.foreign)
+        axes.plot(100 * passed, 100 * accepted, color=colour, linewidth=width, clip_on=False)
+    axes.set_xlabel("foreign accepted", fontsize=9.5, labelpad=1)
+    axes.set_ylabel("known accepted", fontsize=9.5, labelpad=1)

@@ -15,7 +15,7 @@ from rich.progress import Progress
 from acil import AnalyticLearner, ExactHead, create_learner
 from acil.backbones import Backbone, create_backbone
 from acil.cli.console import progress
-from acil.cli.results import RunFolder
+from acil.cli.results import MODEL_FILE, RunFolder
 from acil.cli.settings import RunSettings
 from acil.distributed import Ranks
 from acil.scenarios import DataSource, class_incremental, foreign_images
@@ -26,7 +26,6 @@ from acil.strategies.checkpoint import EpochCheckpoint
 from acil.strategies.open_set import OpenSetPlugin, open_set_plugin
 from acil.strategies.progress import EpochProgress
 
-MODEL_FILE = "model.safetensors"
 BASE_TRAINING_FILE = "base_training.pt"
 
 # The paper's ridge, for the head that cannot choose its own.

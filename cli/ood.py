@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-    from acil.cli.detection import Detection
+    from rich.console import RenderableType
+
+    from acil.cli.detection import Detection, KnownImages
 
 EXAMPLES = """
 \b
@@ -20,7 +22,6 @@ Examples:
 """
 
 FOLDER = "ood"
-COLUMNS = ("source", "score", "fpr95", "auroc", "aupr_in", "aupr_out")
 
 
 @click.command(epilog=EXAMPLES)
@@ -37,55 +38,76 @@ COLUMNS = ("source", "score", "fpr95", "auroc", "aupr_in", "aupr_out")
 def ood(run: Path, against: tuple[str, ...], as_json: bool, device: str) -> None:
     """Score the test images of RUN and foreign images, and tell how well the scores tell them apart.
 
-    FPR95 is the share of foreign images that pass for known where 95 % of the known ones do; AUROC the chance that a
-    foreign image scores above a known one. MSP, max logit, energy and ODIN come from the model's logits, leverage from
-    the factor that its weights were solved with. Leaves a table and pictures in RUN/ood.
+    From each SOURCE come as many images as RUN has test images, or all it has; in a folder of images, folders with
+    the name of a learned class are left out. FPR95 is the share of foreign images that pass for known where 95 % of
+    the known ones do; AUROC the chance that a foreign image scores above a known one. MSP, max logit, energy and ODIN
+    come from the model's logits, leverage from the factor that its weights were solved with. The calibration error
+    is that of the logits' softmax, which least squares on 0 and 1 does not fit. Leaves a table and pictures in RUN/ood.
     """
     import json
+    from dataclasses import asdict
 
     from acil.cli.console import progress, stdout
     from acil.cli.detection import detect
-    from acil.cli.tables import facts_table, percent, rows_table
 
     with progress() as bar:
-        folder, known, detections = detect(run, list(dict.fromkeys(against)), device, bar)
-        _write(folder.path / FOLDER, detections)
-    facts = {"accuracy": known.accuracy, "calibration_error": known.calibration_error, "images": len(known.images)}
+        known, detections = detect(run, list(dict.fromkeys(against)), device, bar)
+    _write(run / FOLDER, known, detections)
     if as_json:
-        document = {"run": str(run), "known": facts, "detections": [one.as_json() for one in detections]}
-        click.echo(json.dumps(document, indent=2))
-        return
+        found = [one.as_json() for one in detections]
+        click.echo(json.dumps({"run": str(run), "known": asdict(known), "detections": found}, indent=2))
+    else:
+        stdout().print(_view(run / FOLDER, known, detections))
+
+
+def _view(folder: Path, known: KnownImages, detections: Sequence[Detection]) -> RenderableType:
+    from rich.console import Group
+
+    from acil.cli.tables import facts_table, percent, rows_table
+
     headings = ("foreign images", "score", "FPR95", "AUROC", "AUPR in", "AUPR out")
-    stdout().print(rows_table(headings, [_row(one) for one in detections]))
-    shown = {
-        "known images": str(len(known.images)),
+    facts = {
+        "known images": f"{known.images}, of {known.classes} classes",
         "accuracy": percent(known.accuracy),
         "calibration error": percent(known.calibration_error),
-        "pictures": str(folder.path / FOLDER),
+        "pictures": str(folder),
     }
-    stdout().print(facts_table(shown))
+    return Group(rows_table(headings, _rows(detections)), facts_table(facts))
 
 
-def _row(one: Detection) -> tuple[str, ...]:
+def _rows(detections: Sequence[Detection]) -> Iterator[tuple[str, ...]]:
+    """A row for each source and score; only the first of a source names it."""
     from acil.cli.tables import percent
 
-    figures = one.metrics
-    shares = (figures.fpr95, figures.auroc, figures.aupr_in, figures.aupr_out)
-    return one.source, one.score, *map(percent, shares)
+    above = ""
+    for one in detections:
+        figures = one.metrics
+        shares = (figures.fpr95, figures.auroc, figures.aupr_in, figures.aupr_out)
+        name = "" if one.source == above else f"{one.source} ({len(one.foreign)})"
+        yield name, one.score, *map(percent, shares)
+        above = one.source
 
 
-def _write(folder: Path, detections: Sequence[Detection]) -> None:
-    import csv
-    import io
-
+def _write(folder: Path, known: KnownImages, detections: Sequence[Detection]) -> None:
     from acil.cli.detection_pictures import histograms_picture, roc_picture
     from acil.files import write_atomically
 
-    table = io.StringIO()
-    writer = csv.DictWriter(table, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(one.as_json() for one in detections)
     folder.mkdir(exist_ok=True)
-    write_atomically(folder / "ood.csv", table.getvalue().encode())
-    write_atomically(folder / "histograms.png", histograms_picture(detections))
-    write_atomically(folder / "roc.png", roc_picture(detections))
+    write_atomically(folder / "ood.csv", _as_csv(known, detections).encode())
+    write_atomically(folder / "histograms.png", histograms_picture(known, detections))
+    write_atomically(folder / "roc.png", roc_picture(known, detections))
+
+
+def _as_csv(known: KnownImages, detections: Sequence[Detection]) -> str:
+    """A row for each source and score; the figures of the known images stand in every one."""
+    import csv
+    import io
+    from dataclasses import asdict
+
+    of_known = {f"known_{name}": value for name, value in asdict(known).items()}
+    rows = [{**one.as_json(), **of_known} for one in detections]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

@@ -54,7 +54,7 @@ def accuracy_picture(records: Sequence[PhaseRecord], data: str) -> bytes:
         figure, axes = _canvas(ACCURACY_INCHES, (0.145, 0.155, 0.715, 0.635))
         values = [100 * value for value in metrics.accuracies(records)]
         average = 100 * metrics.average_incremental_accuracy(records)
-        _title(figure, f"{short_name(data)}: average accuracy {average:.2f} %", _course(records))
+        write_title(figure, f"{short_name(data)}: average accuracy {average:.2f} %", _course(records))
         _percent_axis(axes, values)
         _phase_axis(axes, metrics.classes_seen(records))
         if len(values) > 1:
@@ -83,7 +83,7 @@ def forgetting_picture(records: Sequence[PhaseRecord], data: str) -> bytes:
         matrix *= 100
         lost = metrics.forgetting(records)
         ending = "" if lost is None else f": forgetting {100 * lost:.2f} %"
-        _title(figure, f"{short_name(data)}{ending}", "accuracy on each phase's classes, after each phase")
+        write_title(figure, f"{short_name(data)}{ending}", "accuracy on each phase's classes, after each phase")
         _draw_matrix(figure, axes, matrix)
         return as_png(figure)
 
@@ -122,7 +122,8 @@ def as_png(figure: Figure) -> bytes:
     return png.getvalue()
 
 
-def _title(figure: Figure, title: str, subtitle: str) -> None:
+def write_title(figure: Figure, title: str, subtitle: str) -> None:
+    """Write both lines into the upper left corner."""
     height = figure.get_figheight()
     figure.text(0.03, 1 - 0.24 / height, title, fontsize=15, fontweight="bold", va="top", parse_math=False)
     figure.text(0.03, 1 - 0.6 / height, subtitle, fontsize=11, color=QUIET, va="top")

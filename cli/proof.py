@@ -18,7 +18,7 @@ from acil.cli.console import progress
 from acil.cli.device import usable_device
 from acil.cli.model_file import ModelFile
 from acil.cli.named_data import load_named_data
-from acil.cli.results import RunFolder
+from acil.cli.results import MODEL_FILE, RunFolder
 from acil.cli.settings import RunSettings
 from acil.extract import extract_dataset
 
@@ -57,7 +57,7 @@ def relearn_run(run: Path, device: str | None) -> Proof:
     Raises:
         ValueError: there is no such run, or nothing was learned yet, or a file is damaged.
     """
-    from acil.cli.experiment import MODEL_FILE, Experiment, phases_learned  # loads Avalanche; relearn_data need not
+    from acil.cli.experiment import Experiment, phases_learned  # loads Avalanche; relearn_data need not
 
     folder = RunFolder.open(run)
     settings = RunSettings.from_config(folder.config)

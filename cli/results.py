@@ -23,6 +23,7 @@ PHASES = "phases.csv"
 SUMMARY = "summary.json"
 ACCURACY = "accuracy.png"
 FORGETTING = "forgetting.png"
+MODEL_FILE = "model.safetensors"
 
 PHASE_COLUMNS = (
     "phase",

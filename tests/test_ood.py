@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from acil.ood import energy, evaluate_ood, expected_calibration_error, max_logit, msp, odin
+from acil.ood import energy, evaluate_ood, expected_calibration_error, max_logit, msp, odin, roc_curve
 
 
 def logits(n: int = 40, classes: int = 5) -> Tensor:
@@ -51,6 +51,29 @@ def test_odin_takes_the_step_that_raises_the_largest_probability() -> None:
     assert all(parameter.grad is None for parameter in linear.parameters())
 
 
+def test_odin_tells_logits_apart_that_differ_little_among_many() -> None:
+    """Outputs of a regression lie in 0..1; divided by 1000, their probabilities agree in the first six digits."""
+    classes = 1_000
+    z = torch.rand(500, classes, generator=torch.Generator().manual_seed(0))
+    scaled = z.double().numpy() / 1000
+    expected = 1 - (np.exp(scaled) / np.exp(scaled).sum(axis=1, keepdims=True)).max(axis=1)
+    found = odin(nn.Flatten(), z[:, :, None, None], epsilon=0.0)
+    assert found.dtype == torch.float64
+    assert np.allclose(found, expected, rtol=0, atol=1e-13)
+    assert (found.argsort() == torch.from_numpy(expected).argsort()).double().mean() > 0.99
+
+
+@given(scale=st.sampled_from([1e-3, 1.0, 1e3, 1e30]), shift=st.floats(-100, 100))
+@settings(deadline=None, max_examples=40)
+def test_scores_of_extreme_logits_are_finite_and_know_shifts(scale: float, shift: float) -> None:
+    z = scale * logits()
+    for score in (msp, max_logit, energy):
+        assert bool(score(z).isfinite().all())
+    moved = logits() + shift
+    assert torch.allclose(msp(moved), msp(logits()))
+    assert torch.allclose(energy(moved), energy(logits()) - shift)
+
+
 @pytest.mark.parametrize("call", [
     lambda: energy(logits(), temperature=0),
     lambda: odin(nn.Identity(), logits(), temperature=-1),
@@ -59,10 +82,22 @@ def test_odin_takes_the_step_that_raises_the_largest_probability() -> None:
     lambda: evaluate_ood(torch.zeros(3), torch.tensor([0.0, float("nan")])),
     lambda: evaluate_ood(torch.zeros(3, 1), torch.zeros(3)),
     lambda: expected_calibration_error(torch.ones(3, 2) / 2, torch.zeros(3).long(), bins=0),
+    lambda: expected_calibration_error(torch.empty(0, 2), torch.zeros(0).long()),
+    lambda: expected_calibration_error(torch.full((3, 2), 1.5), torch.zeros(3).long()),
+    lambda: expected_calibration_error(torch.ones(3, 2) / 2, torch.full((3,), 2)),
+    lambda: expected_calibration_error(torch.ones(3, 2) / 2, torch.zeros(2).long()),
+    lambda: roc_curve(torch.zeros(3), torch.empty(0)),
 ])  # fmt: skip
 def test_bad_calls_are_refused(call: Callable[[], Any]) -> None:
-    with pytest.raises(ValueError, match=r"must be"):
+    with pytest.raises(ValueError, match=r"must (be|have)"):
         call()
+
+
+def test_probabilities_that_are_none_are_named() -> None:
+    probabilities = torch.ones(3, 2) / 2
+    probabilities[1, 0] = float("nan")
+    with pytest.raises(ValueError, match=r"probabilities contain 1 values that are NaN"):
+        expected_calibration_error(probabilities, torch.zeros(3).long())
 
 
 scores = st.lists(st.integers(-5, 5), min_size=1, max_size=40)
@@ -83,6 +118,31 @@ def test_metrics_are_what_counting_gives(known: list[int], foreign: list[int]) -
 def test_metrics_depend_on_the_order_of_scores_alone(known: list[int], foreign: list[int]) -> None:
     one, other = torch.tensor(known, dtype=torch.float64), torch.tensor(foreign, dtype=torch.float64)
     assert evaluate_ood(one, other) == evaluate_ood(torch.exp(one / 3), torch.exp(other / 3))
+
+
+@given(known=scores, foreign=scores)
+@settings(deadline=None, max_examples=100)
+def test_areas_under_precision_and_recall_are_what_counting_gives(known: list[int], foreign: list[int]) -> None:
+    metrics = evaluate_ood(torch.tensor(known, dtype=torch.float64), torch.tensor(foreign, dtype=torch.float64))
+    assert metrics.aupr_out == pytest.approx(average_precision(foreign, known))
+    assert metrics.aupr_in == pytest.approx(average_precision([-k for k in known], [-f for f in foreign]))
+
+
+def average_precision(positive: list[int], negative: list[int]) -> float:
+    """Mean over the positive samples of the precision among all that score at least as high."""
+    precisions = []
+    for score in positive:
+        hits, misses = sum(p >= score for p in positive), sum(n >= score for n in negative)
+        precisions.append(hits / (hits + misses))
+    return float(np.mean(precisions))
+
+
+@given(known=scores, foreign=scores)
+@settings(deadline=None, max_examples=50)
+def test_the_curve_passes_through_every_threshold(known: list[int], foreign: list[int]) -> None:
+    curve = torch.stack(roc_curve(torch.tensor(known).double(), torch.tensor(foreign).double()), dim=1)
+    shares = [[np.mean([f <= t for f in foreign]), np.mean([k <= t for k in known])] for t in {*known, *foreign}]
+    assert np.allclose(curve, [[0, 0], *sorted(shares)])
 
 
 def test_perfect_and_blind_scores_have_the_metrics_they_deserve() -> None:
