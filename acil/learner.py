@@ -230,8 +230,8 @@ class AnalyticLearner(nn.Module):
         the next label. Otherwise a label stands for the same class in both.
 
         Raises:
-            ValueError: backbone, buffer layer, scale or gamma differ, classes cannot be matched by name, or ``other`` is
-                this very learner; nothing has changed then.
+            ValueError: backbone, buffer layer, scale or gamma differ, classes cannot be matched by name, or it is this
+                very learner; nothing has changed then.
         """
         head = self._exact_head("merge")
         check_type(other, AnalyticLearner, "the other learner to merge")

@@ -115,3 +115,11 @@ def test_settings_that_do_not_fit_are_refused_before_anything_is_written(
     assert result.exit_code == 2, result.output
     assert message in result.stderr
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_run_of_a_gpu_is_not_resumed_without_one(tmp_path: Path) -> None:
+    RunFolder.create(tmp_path / "run", settings(device="cuda").as_config(), "acil run")
+    result = acil("run", "--resume", tmp_path / "run")
+    assert result.exit_code == 2
+    assert "device 'cuda' cannot be used here" in result.stderr

@@ -133,3 +133,23 @@ def test_a_learner_of_it_saves_and_loads_but_neither_forgets_nor_merges(tmp_path
     for refused in (lambda: learner.forget(features, labels), lambda: learner.merge(again), learner.digest):
         with pytest.raises(ValueError, match="exactly"):
             refused()
+
+
+def test_a_new_gamma_is_that_of_both_streams_and_of_the_copy() -> None:
+    head = DualStreamHead(32, gamma=0.1)
+    generator = torch.Generator().manual_seed(0)
+    head.learn(torch.randn(50, 32, generator=generator), torch.arange(50) % 3)
+    before = head.weight
+    head.gamma = 100.0
+    assert head.chosen_gamma == 100.0
+    assert not torch.allclose(head.weight, before)
+    copy = create_head(**head.spec)
+    copy.load_state_dict(head.state_dict())
+    assert torch.equal(copy.weight, head.weight)
+
+
+def test_casts_leave_the_weights_alone() -> None:
+    head = DualStreamHead(32, gamma=0.1)
+    head.learn(torch.randn(50, 32, generator=torch.Generator().manual_seed(0)), torch.arange(50) % 3)
+    before = head.weight
+    assert torch.equal(head.half().float().weight, before)

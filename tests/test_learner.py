@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from acil import AnalyticLearner, ExactHead, ModelFileError, RandomBuffer, RecursiveHead
+from acil import AnalyticLearner, ExactHead, ModelFileError, RandomBuffer, RecursiveHead, create_learner
 from acil.backbones import create_backbone
 from acil.errors import NotLearnedError
 from acil.evaluate import count_correct
@@ -307,3 +307,41 @@ def test_prediction_is_pure(learned: AnalyticLearner, images: Tensor) -> None:
     assert learned.predict(images[:0]).shape == (0,)
     assert same_state(before, state(learned))
     assert torch.equal(images, kept)
+
+
+def test_fingerprints_know_the_modules_and_not_the_counters_of_training() -> None:
+    def backbone(pooling: torch.nn.Module, batches: int = 0) -> torch.nn.Module:
+        torch.manual_seed(0)
+        network = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.BatchNorm2d(4), pooling, torch.nn.Flatten())
+        network[1].num_batches_tracked += batches
+        return network
+
+    def fingerprint(*arguments: object) -> str:
+        return create_learner(backbone(*arguments), num_features=36, buffer_size=16).fingerprint()
+
+    assert fingerprint(torch.nn.MaxPool2d(2)) != fingerprint(torch.nn.AvgPool2d(2))
+    assert fingerprint(torch.nn.MaxPool2d(2)) == fingerprint(torch.nn.MaxPool2d(2), 7)
+
+
+def test_a_learner_does_not_merge_with_itself(learned: AnalyticLearner) -> None:
+    before = learned.digest()
+    with pytest.raises(ValueError, match="count everything twice"):
+        learned.merge(learned)
+    assert learned.digest() == before
+
+
+@pytest.mark.parametrize("method", ["acil", "fourier", "gkeal", "ds-al"])
+def test_a_cast_learner_goes_on_learning_the_same(method: str, images: Tensor, labels: Tensor) -> None:
+    def learner() -> AnalyticLearner:
+        torch.manual_seed(0)
+        backbone = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Identity())
+        return create_learner(backbone, method=method, num_features=images[0].numel(), buffer_size=32, gamma=1.0)
+
+    plain, cast = learner(), learner()
+    for one in (plain, cast):
+        one.learn(images[:20], labels[:20])
+    cast.double()
+    for one in (plain, cast):
+        one.learn(images[20:], labels[20:])
+    assert torch.equal(plain.head.weight, cast.head.weight)
+    assert torch.equal(plain.predict(images), cast.predict(images))

@@ -107,3 +107,11 @@ def test_sixteen_bits_leave_room_for_twice_the_largest_value_of_calibration() ->
     assert quantizer.clipped_share == 0.0
     quantizer.count_clipped(2.01 * features)
     assert quantizer.clipped_share > 0.0
+
+
+def test_calibration_looks_at_every_column() -> None:
+    features = torch.rand(4_096, 2_048, generator=torch.Generator().manual_seed(0))
+    features[:, 1::2] *= 1_000
+    quantizer = Quantizer()
+    quantizer.calibrate(features)
+    assert float(quantizer.scale) * 127 == pytest.approx(1_000, rel=1e-2)

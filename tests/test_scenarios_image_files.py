@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from acil.scenarios.folder import image_folder, training_files
-from acil.scenarios.image_files import ImageFiles, find_images
+from acil.scenarios.image_files import ImageFiles, decode, find_images
 
 
 def write(file: Path, pixels: np.ndarray, **options: object) -> Path:
@@ -114,3 +114,23 @@ def test_a_subset_has_its_own_order(photos: Path) -> None:
     some = files.subset(torch.tensor([3, 1]))
     assert some.paths == (files.paths[3], files.paths[1])
     assert some.targets.tolist() == files.targets[[3, 1]].tolist()
+
+
+@pytest.mark.parametrize("name", ["ramp.png", "ramp.tif"])
+def test_sixteen_bits_are_scaled_and_not_clipped(name: str, tmp_path: Path) -> None:
+    ramp = np.linspace(0, 65_535, 256).astype(np.uint16).reshape(16, 16)
+    Image.fromarray(ramp).save(tmp_path / name)
+    assert np.array_equal(decode(tmp_path / name, 16, 16, 1)[0], ramp >> 8)
+
+
+def test_floating_point_pixels_are_refused(tmp_path: Path) -> None:
+    Image.fromarray(np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)).save(tmp_path / "ramp.tif")
+    with pytest.raises(ValueError, match=r"ramp.tif.*floating-point"):
+        decode(tmp_path / "ramp.tif", 8, 8)
+
+
+def test_hidden_folders_hold_no_images(tmp_path: Path) -> None:
+    for place in ("a.png", ".hidden/b.png", "c/.checkpoints/d.png", "c/e.png"):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (4, 4)).save(tmp_path / place)
+    assert [file.name for file in find_images(tmp_path)] == ["a.png", "e.png"]
