@@ -124,7 +124,7 @@ def test_files_of_other_formats_say_what_they_are(saved: Path, tmp_path: Path) -
             load_tensors(tmp_path / name)
 
 
-@pytest.mark.parametrize(("owner", "call"), [(os, "fsync"), (Path, "replace"), (Path, "open")])
+@pytest.mark.parametrize(("owner", "call"), [(os, "fsync"), (Path, "replace"), (os, "open")])
 def test_a_failing_write_leaves_the_earlier_file_and_nothing_else(
     owner: object, call: str, saved: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
