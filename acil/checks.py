@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -152,6 +153,20 @@ def check_name(name: str, known: Iterable[str], kind: str) -> None:
         near = difflib.get_close_matches(name, names, n=1) if isinstance(name, str) else []
         hint = f"did you mean {near[0]}? " if near else ""
         raise ValueError(f"there is no {kind} {name!r}; {hint}There are: {', '.join(names)}")
+
+
+def kind_and_number(spec: str, kinds: Iterable[str], what: str) -> tuple[str, float]:
+    """Split ``KIND:NUMBER``; the number is NaN where there is none.
+
+    Raises:
+        ValueError: there is no such kind; says which there are, and which is near.
+    """
+    kind, _, number = spec.partition(":")
+    check_name(kind, kinds, what)
+    try:
+        return kind, float(number)
+    except ValueError:
+        return kind, math.nan
 
 
 def check_path(path: str | Path) -> Path:

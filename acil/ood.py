@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from acil.checks import check_count, check_labels, check_positive, check_values
+from acil.extract import scaled
 
 # Share of the known samples that must be accepted where false positives are counted.
 ACCEPTED = 0.95
@@ -81,8 +82,7 @@ def odin(model: nn.Module, images: Tensor, temperature: float = 1000.0, epsilon:
     check_positive(temperature, "temperature")
     if not 0 <= epsilon < 1:
         raise ValueError(f"epsilon must be at least 0 and below 1, got {epsilon!r}")
-    pixels = images if images.is_floating_point() else images.to(torch.get_default_dtype()) / 255
-    pixels = pixels.detach().clone().requires_grad_(True)
+    pixels = scaled(images).detach().clone().requires_grad_(True)
     with torch.enable_grad():
         doubt = -F.log_softmax(model(pixels) / temperature, dim=1).max(dim=1).values.sum()
         (slope,) = torch.autograd.grad(doubt, pixels)

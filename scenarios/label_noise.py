@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from acil.checks import check_name
+from acil.checks import kind_and_number
 from acil.scenarios.labelled import LabelledTensors
 
 # What truck, bird, deer and the two pets are mistaken for in CIFAR-10's asymmetric noise.
@@ -100,15 +100,10 @@ def add_label_noise(
 
 
 def _parse(noise: str) -> tuple[str, float]:
-    kind, _, rate = noise.partition(":")
-    check_name(kind, KINDS, "label noise")
-    try:
-        value = float(rate)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
-        raise ValueError(f"the rate of label noise must be from 0 to 1, got {rate!r}; write {kind}:0.4")
-    return kind, value
+    kind, rate = kind_and_number(noise, KINDS, "label noise")
+    if not 0 <= rate <= 1:
+        raise ValueError(f"the rate of label noise must be from 0 to 1, got {noise!r}; write {kind}:0.4")
+    return kind, rate
 
 
 def _groups(labels: NDArray[np.int64], groups: Sequence[Sequence[int]] | None) -> list[NDArray[np.int64]]:

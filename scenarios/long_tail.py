@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
+from acil.checks import kind_and_number
 from acil.scenarios.labelled import LabelledTensors
 
 KINDS = ("exp", "step")
@@ -63,16 +64,10 @@ def shot_groups(counts: Mapping[int, int]) -> dict[str, list[int]]:
 
 
 def _parse(imbalance: str) -> tuple[str, float]:
-    kind, _, ratio = imbalance.partition(":")
-    if kind not in KINDS:
-        raise ValueError(f"there is no imbalance {kind!r}; write exp:0.01 or step:0.01")
-    try:
-        value = float(ratio)
-    except ValueError:
-        value = 0.0
-    if not 0 < value <= 1:
-        raise ValueError(f"the ratio of imbalance must be above 0 and at most 1, got {ratio!r}; write {kind}:0.01")
-    return kind, value
+    kind, ratio = kind_and_number(imbalance, KINDS, "imbalance")
+    if not 0 < ratio <= 1:
+        raise ValueError(f"the ratio of imbalance must be above 0 and at most 1, got {imbalance!r}; write {kind}:0.01")
+    return kind, ratio
 
 
 def _sizes(kind: str, ratio: float, largest: int, classes: int) -> list[int]:

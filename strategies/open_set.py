@@ -10,7 +10,7 @@ from avalanche.core import BaseSGDPlugin
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from acil.checks import check_count, check_name
+from acil.checks import check_count, kind_and_number
 
 
 class OpenSetPlugin(BaseSGDPlugin):  # type: ignore[misc]
@@ -197,11 +197,6 @@ def open_set_plugin(spec: str, foreign: Tensor | Dataset[Any]) -> OpenSetPlugin:
     Raises:
         ValueError: there is no such method, or the weight is out of range.
     """
-    name, _, eta = spec.partition(":")
-    check_name(name, OPEN_SET_PLUGINS, "open-set method")
-    if not eta:
-        return OPEN_SET_PLUGINS[name](foreign)
-    try:
-        return OPEN_SET_PLUGINS[name](foreign, float(eta))
-    except ValueError as error:
-        raise ValueError(f"the weight of {name} must be finite and 0 or more, got {eta!r}; write {name}:2.5") from error
+    name, eta = kind_and_number(spec, OPEN_SET_PLUGINS, "open-set method")
+    kind = OPEN_SET_PLUGINS[name]
+    return kind(foreign, eta) if ":" in spec else kind(foreign)

@@ -72,7 +72,7 @@ def test_groups_are_thirds_by_size() -> None:
 @pytest.mark.parametrize(
     ("imbalance", "options", "match"),
     [
-        ("linear:0.1", {}, "write exp:0.01"),
+        ("linear:0.1", {}, "There are: exp, step"),
         ("exp", {}, "must be above 0"),
         ("exp:0", {}, "must be above 0"),
         ("step:1.5", {}, "must be above 0"),

@@ -73,7 +73,7 @@ def _factorise(matrix: Tensor, inverses: list[Tensor]) -> int:
         return info
     below = matrix[half:, :half]
     _divide(below, matrix[:half, :half], upper_left)
-    _subtract_gram(matrix[half:, half:], below)
+    _subtract_outer(matrix[half:, half:], below)
     inverses += upper_left
     info = _factorise(matrix[half:, half:], inverses)
     return half + info if info else 0
@@ -91,15 +91,15 @@ def _divide(rows: Tensor, lower: Tensor, inverses: list[Tensor]) -> None:
     _divide(rows[:, half:], lower[half:, half:], inverses[blocks:])
 
 
-def _subtract_gram(matrix: Tensor, rows: Tensor) -> None:
+def _subtract_outer(matrix: Tensor, rows: Tensor) -> None:
     """Subtract ``rows rows^T`` from the lower triangle of a matrix."""
     if len(matrix) <= LEAF:
         matrix.addmm_(rows, rows.t(), alpha=-1)
         return
     half = _half(len(matrix))
-    _subtract_gram(matrix[:half, :half], rows[:half])
+    _subtract_outer(matrix[:half, :half], rows[:half])
     matrix[half:, :half].addmm_(rows[half:], rows[:half].t(), alpha=-1)
-    _subtract_gram(matrix[half:, half:], rows[half:])
+    _subtract_outer(matrix[half:, half:], rows[half:])
 
 
 def _half(order: int) -> int:

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from acil.checks import check_count, check_device, check_labels, check_tensor, check_type
 from acil.errors import NotLearnedError
 from acil.head.growing import GrowingState
-from acil.head.integer_product import BASE, add_stripes, class_sums, gram_stripes
+from acil.head.integer_product import add_stripes, class_sums, gram_stripes
+from acil.head.quantizer import LEVELS
 from acil.transaction import uninterrupted
 
-# What the digits of an exact product can hold.
-LARGEST = {torch.int8: 127, torch.int16: 127 * BASE + 127}
+LARGEST = {torch.int8: LEVELS[8], torch.int16: LEVELS[16]}
 
 
 class FeatureMoments(GrowingState, nn.Module):
