@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,11 @@ def outputs(network: nn.Module, images: Tensor) -> Tensor:
 def share(right: Tensor) -> float:
     """The share of true values."""
     return float(right.double().mean())
+
+
+def by_group(right: Tensor, labels: Tensor, groups: Mapping[str, list[int]]) -> dict[str, float]:
+    """The share of right answers on the classes of each group."""
+    return {name: share(right[torch.isin(labels, torch.tensor(classes))]) for name, classes in groups.items()}
 
 
 def training_data(options: argparse.Namespace) -> tuple[LabelledTensors, LabelledTensors, tuple[str, ...]]:
@@ -129,8 +135,8 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
     seconds = time.perf_counter() - started
     network = training.model
     counts = torch.bincount(samples.targets, minlength=len(class_names)).tolist()
-    right = watch.predictions == test.targets
     groups = shot_groups(dict(enumerate(counts)))
+    settled = outputs(network, test.inputs).argmax(dim=1)
     fitted = outputs(network, samples.inputs).argmax(dim=1)
     true = samples.true_targets if isinstance(samples, NoisyTensors) else samples.targets
     learner = create_learner(network.backbone).to(options.device)
@@ -140,7 +146,9 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
         "last": watch.accuracy[options.epochs],
         "best": max(watch.accuracy.values()),
         "by_epoch": watch.accuracy,
-        "groups": {name: share(right[torch.isin(test.targets, torch.tensor(of))]) for name, of in groups.items()},
+        "settled": share(settled == test.targets),
+        "groups": by_group(watch.predictions == test.targets, test.targets, groups),
+        "settled_groups": by_group(settled == test.targets, test.targets, groups),
         "fitted_labels": share(fitted == samples.targets),
         "fitted_true_labels": share(fitted == true),
         "ridge": share(ridge == test.targets),

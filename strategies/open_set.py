@@ -26,9 +26,10 @@ class OpenSetPlugin(BaseSGDPlugin):  # type: ignore[misc]
         foreign: images of no class: uint8 or floating point (n, C, H, W), or a data set whose items begin with an
             image; shaped like the training images. uint8 counts as 0 to 255.
         eta: weight of the foreign images' loss, 0 or more; with 0 nothing changes.
-        batch_size: foreign images of a step; None for as many as the mini-batch has.
+        batch_size: foreign images of a step; None for ``images_per_sample`` times as many as the mini-batch has.
 
     Attributes:
+        images_per_sample: as published.
         classes: (K,) int64, the labels of the experience in ascending order.
         distribution: (K,) float64, the probability with which a foreign image is given each of them.
         weights: (K,) float64, the weight of each of them in the foreign images' loss.
@@ -37,6 +38,7 @@ class OpenSetPlugin(BaseSGDPlugin):  # type: ignore[misc]
         ValueError: a number is out of range, or there are no images.
     """
 
+    images_per_sample = 1
     classes: Tensor
     distribution: Tensor
     weights: Tensor
@@ -76,7 +78,7 @@ class OpenSetPlugin(BaseSGDPlugin):  # type: ignore[misc]
             return
         self._minibatch = list(strategy.mbatch)
         images = strategy.mb_x
-        foreign = self._draw_images(self.batch_size or len(images), images)
+        foreign = self._draw_images(self.batch_size or self.images_per_sample * len(images), images)
         strategy.mbatch[0] = torch.cat([images, foreign])
         if len(strategy.mbatch) > 2:  # task labels, which models with several heads read
             strategy.mbatch[-1] = torch.cat([strategy.mb_task_id, strategy.mb_task_id.new_zeros(len(foreign))])
@@ -139,12 +141,13 @@ class OpenSamplingPlugin(OpenSetPlugin):
     """Open-set images with the labels that the training set lacks: balances long-tailed data.
 
     Labels come from the complementary distribution ``(alpha - beta_j) / sum_i (alpha - beta_i)`` of the classes'
-    shares beta, and weigh K times their probability.
+    shares beta, and weigh K times their probability. It takes ``K alpha - 1`` foreign images for each sample to make the
+    labels of both together uniform; with as few as samples, few-shot classes gain nothing.
 
     Args:
         foreign: as in :class:`OpenSetPlugin`.
         eta: as in :class:`OpenSetPlugin`; 1 in the published settings.
-        batch_size: as in :class:`OpenSetPlugin`; four times the mini-batch in the published settings.
+        batch_size: as in :class:`OpenSetPlugin`.
         alpha: at least the largest share; None for the largest plus the smallest.
 
     Raises:
@@ -154,6 +157,8 @@ class OpenSamplingPlugin(OpenSetPlugin):
         Wei et al., "Open-Sampling: exploring out-of-distribution data for re-balancing long-tailed datasets",
         ICML 2022.
     """
+
+    images_per_sample = 4
 
     def __init__(
         self,

@@ -182,6 +182,14 @@ def test_foreign_images_are_forwarded_with_the_minibatch_and_nobody_else_sees_th
     assert first.seen == last.seen == [(8, 8, 8)] * 9
 
 
+def test_open_sampling_takes_four_foreign_images_for_each_sample() -> None:
+    data = benchmark(experiences=1)
+    watch = Watch()
+    strategy = naive(network(), plugins=[OpenSamplingPlugin(images(5, seed=1)), watch], train_epochs=1)
+    strategy.train(data.train_stream[0])
+    assert watch.forwarded == [40] * 9
+
+
 def test_task_labels_grow_with_the_images() -> None:
     targets = torch.arange(12) % 4
     data = LabelledTensors(images(12), targets)
