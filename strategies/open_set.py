@@ -141,8 +141,8 @@ class OpenSamplingPlugin(OpenSetPlugin):
     """Open-set images with the labels that the training set lacks: balances long-tailed data.
 
     Labels come from the complementary distribution ``(alpha - beta_j) / sum_i (alpha - beta_i)`` of the classes'
-    shares beta, and weigh K times their probability. It takes ``K alpha - 1`` foreign images for each sample to make the
-    labels of both together uniform; with as few as samples, few-shot classes gain nothing.
+    shares beta, and weigh K times their probability. It takes ``K alpha - 1`` foreign images for each sample to make
+    the labels of both together uniform.
 
     Args:
         foreign: as in :class:`OpenSetPlugin`.
