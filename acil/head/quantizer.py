@@ -69,7 +69,7 @@ class Quantizer(nn.Module):
         """Fix the scale: with 8 bits all but one in ten thousand of these (n, d) values fit, with 16 twice the largest.
 
         Raises:
-            ValueError: it is fixed already, or there is no finite value to fit, or values are too large to square.
+            ValueError: it is fixed already, there are no rows, or values are not finite or too large to square.
         """
         if self.is_calibrated:
             raise ValueError("the scale is fixed already; moments of two scales cannot be added")
