@@ -20,7 +20,7 @@ from timing import float64_rate, once, resident_memory, seconds
 
 from acil import ExactHead
 from acil.head.cholesky import CholeskyFactor
-from acil.head.ridge import choose_gamma, solve_ridge
+from acil.head.ridge import choose_gamma, regularised, solve_ridge
 
 CLASSES = 100
 
@@ -49,8 +49,8 @@ def time_solve(dim: int, device: torch.device, repeats: int) -> tuple[str, ...]:
 
 
 def _factorisation(head: ExactHead, scale: float) -> float:
-    matrix = head.moments.autocorrelation.double()
-    matrix.diagonal().add_(head.chosen_gamma / scale**2)
+    ridge = head.chosen_gamma / scale**2
+    matrix = regularised(head.moments, ridge)
     return once(lambda: CholeskyFactor(matrix))
 
 

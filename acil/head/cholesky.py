@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-# Columns of the inverse at a time: wide enough for the kernel, small beside the factor.
-BLOCK_WIDTH = 256
 # Order of the diagonal blocks at which the recursion ends: a multiple of the tiles of AVX2 and AVX-512 products.
 LEAF = 96
+# Columns of the inverse at a time, in whole leaves: wide enough for the kernel, small beside the factor.
+BLOCK_WIDTH = 3 * LEAF
 
 
 class CholeskyFactor:
@@ -26,22 +26,30 @@ class CholeskyFactor:
     """
 
     def __init__(self, matrix: Tensor) -> None:
-        lower = matrix.t()  # the upper triangle in rows is the lower one in columns, as LAPACK wants it
+        self.lower = matrix.t()  # the upper triangle in rows is the lower one in columns, as LAPACK wants it
+        self._inverses: list[Tensor] = []  # of the diagonal blocks of L
         if matrix.is_cuda:
-            self.lower, info = torch.linalg.cholesky_ex(lower)
+            self.lower, info = torch.linalg.cholesky_ex(self.lower)
+            self.info = int(info)
         else:
-            info = _factorise(lower, [])
-            self.lower = lower
-        self.info = int(info)
+            self.info = _factorise(self.lower, self._inverses)
 
     def solve(self, right: Tensor) -> Tensor:
         """``M^-1 right`` for (d, k) float64."""
-        solution: Tensor = torch.linalg.solve_triangular(self.lower.t(), self.whiten(right), upper=True)
-        return solution
+        whitened = self.whiten(right)
+        if self.lower.is_cuda:
+            solution: Tensor = torch.linalg.solve_triangular(self.lower.t(), whitened, upper=True)
+            return solution
+        _divide(whitened.t(), self.lower, self._inverses)
+        return whitened
 
     def whiten(self, right: Tensor) -> Tensor:
         """``L^-1 right`` for (d, k) float64: the squares of a column sum up to ``x^T M^-1 x``."""
-        whitened: Tensor = torch.linalg.solve_triangular(self.lower, right, upper=False)
+        if self.lower.is_cuda:
+            whitened: Tensor = torch.linalg.solve_triangular(self.lower, right, upper=False)
+            return whitened
+        whitened = right.clone()
+        _divide_by_transpose(whitened.t(), self.lower, self._inverses)
         return whitened
 
     def inverse_trace(self) -> float:
@@ -51,8 +59,11 @@ class CholeskyFactor:
             rest = self.lower[start:, start:]
             columns = torch.zeros(len(rest), min(BLOCK_WIDTH, len(rest)), dtype=rest.dtype, device=rest.device)
             columns.fill_diagonal_(1.0)
-            inverse = torch.linalg.solve_triangular(rest, columns, upper=False)
-            trace += float(torch.linalg.vector_norm(inverse)) ** 2
+            if rest.is_cuda:
+                columns = torch.linalg.solve_triangular(rest, columns, upper=False)
+            else:
+                _divide_by_transpose(columns.t(), rest, self._inverses[start // LEAF :])
+            trace += float(torch.linalg.vector_norm(columns)) ** 2
         return trace
 
 
@@ -72,7 +83,7 @@ def _factorise(matrix: Tensor, inverses: list[Tensor]) -> int:
     if info := _factorise(matrix[:half, :half], upper_left):
         return info
     below = matrix[half:, :half]
-    _divide(below, matrix[:half, :half], upper_left)
+    _divide_by_transpose(below, matrix[:half, :half], upper_left)
     _subtract_outer(matrix[half:, half:], below)
     inverses += upper_left
     info = _factorise(matrix[half:, half:], inverses)
@@ -80,15 +91,27 @@ def _factorise(matrix: Tensor, inverses: list[Tensor]) -> int:
 
 
 def _divide(rows: Tensor, lower: Tensor, inverses: list[Tensor]) -> None:
+    """Replace ``rows`` (n, k) by ``rows L^-1``, given the inverses of L's diagonal blocks."""
+    if len(lower) <= LEAF:
+        rows.copy_(rows @ inverses[0])
+        return
+    half = _half(len(lower))
+    blocks = half // LEAF
+    _divide(rows[:, half:], lower[half:, half:], inverses[blocks:])
+    rows[:, :half].addmm_(rows[:, half:], lower[half:, :half], alpha=-1)
+    _divide(rows[:, :half], lower[:half, :half], inverses[:blocks])
+
+
+def _divide_by_transpose(rows: Tensor, lower: Tensor, inverses: list[Tensor]) -> None:
     """Replace ``rows`` (n, k) by ``rows L^-T``, given the inverses of L's diagonal blocks."""
     if len(lower) <= LEAF:
         rows.copy_(rows @ inverses[0].t())
         return
     half = _half(len(lower))
     blocks = half // LEAF
-    _divide(rows[:, :half], lower[:half, :half], inverses[:blocks])
+    _divide_by_transpose(rows[:, :half], lower[:half, :half], inverses[:blocks])
     rows[:, half:].addmm_(rows[:, :half], lower[half:, :half].t(), alpha=-1)
-    _divide(rows[:, half:], lower[half:, half:], inverses[blocks:])
+    _divide_by_transpose(rows[:, half:], lower[half:, half:], inverses[blocks:])
 
 
 def _subtract_outer(matrix: Tensor, rows: Tensor) -> None:

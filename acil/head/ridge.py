@@ -21,6 +21,9 @@ EPSILON = torch.finfo(torch.float64).eps
 # Weights with a larger relative error deserve a warning: float32 predictions would start to show it.
 TOLERATED_ERROR = 1e-6
 
+# Rows a power of two apart would compete for the same lines of a processor's cache.
+PADDING = 40
+
 # Of the trace: with a gamma of this share the estimated error is at most half of what is tolerated.
 SAFE_SHARE = 4 * EPSILON / TOLERATED_ERROR
 
@@ -82,7 +85,7 @@ def solve_ridge(moments: FeatureMoments, scale: float, gamma: float) -> RidgeSol
 
 def solve_targets(moments: FeatureMoments, targets: Tensor, scale: float, gamma: float) -> RidgeSolution:
     """As ``solve_ridge``, for a cross-correlation (K, d) of rows z with other targets than one-hot labels."""
-    factor = _factorise(moments, gamma / scale**2)
+    factor = CholeskyFactor(regularised(moments, gamma / scale**2))
     trace = float(moments.autocorrelation.diagonal().sum())  # close to the largest eigenvalue, and never below it
     enough = f"use a gamma of {SAFE_SHARE * scale**2 * trace:.1g} or more, or gamma='auto'"
     if factor.info:
@@ -142,7 +145,7 @@ def choose_gamma(moments: FeatureMoments, scale: float) -> float:
 def cross_validation_error(moments: FeatureMoments, scale: float, gamma: float) -> float:
     """GCV of one gamma; infinite where the system is numerically singular or every degree of freedom is used up."""
     ridge = gamma / scale**2
-    factor = _factorise(moments, ridge)
+    factor = CholeskyFactor(regularised(moments, ridge))
     if factor.info:
         return math.inf
     right = moments.cross_correlation.t().double()
@@ -154,10 +157,12 @@ def cross_validation_error(moments: FeatureMoments, scale: float, gamma: float) 
     return moments.samples * residual / freedom**2
 
 
-def _factorise(moments: FeatureMoments, ridge: float) -> CholeskyFactor:
-    matrix = moments.autocorrelation.double()
-    matrix.diagonal().add_(ridge)
-    return CholeskyFactor(matrix)
+def regularised(moments: FeatureMoments, ridge: float) -> Tensor:
+    """``A + ridge I``, (d, d) float64, with a little room after every row."""
+    counted = moments.autocorrelation
+    matrix = counted.new_empty(moments.dim, moments.dim + PADDING, dtype=torch.float64)[:, : moments.dim]
+    matrix.copy_(counted).diagonal().add_(ridge)
+    return matrix
 
 
 def _estimated_error(moments: FeatureMoments, factor: CholeskyFactor, weight: Tensor) -> float:
