@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from acil.classifier import Classifier
     from acil.errors import IllConditionedWarning, ModelFileError, NotLearnedError, SingularMomentsError
     from acil.estimator import AnalyticClassifier
-    from acil.head import AnalyticHead, DualStreamHead, ExactHead, Quantizer, RecursiveHead
+    from acil.head import AnalyticHead, DiscriminantHead, DualStreamHead, ExactHead, Quantizer, RecursiveHead
     from acil.learner import AnalyticLearner
     from acil.methods import create_learner
 
@@ -27,6 +27,7 @@ _MODULE_OF = {
     "AnalyticLearner": "acil.learner",
     "Buffer": "acil.buffer",
     "Classifier": "acil.classifier",
+    "DiscriminantHead": "acil.head",
     "DualStreamHead": "acil.head",
     "ExactHead": "acil.head",
     "FourierBuffer": "acil.buffer",
@@ -48,6 +49,7 @@ __all__ = [
     "AnalyticLearner",
     "Buffer",
     "Classifier",
+    "DiscriminantHead",
     "DualStreamHead",
     "ExactHead",
     "FourierBuffer",

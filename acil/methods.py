@@ -10,7 +10,7 @@ from torch import nn
 from acil.backbones import Backbone
 from acil.buffer import Buffer, FourierBuffer, GaussianKernelBuffer, LinearBuffer, RandomBuffer
 from acil.checks import check_name
-from acil.head import AnalyticHead, DualStreamHead, ExactHead, Gamma, RecursiveHead
+from acil.head import AnalyticHead, DiscriminantHead, DualStreamHead, ExactHead, Gamma, RecursiveHead
 from acil.learner import AnalyticLearner
 
 
@@ -25,6 +25,7 @@ class Method:
 METHODS = {
     "acil": Method(RandomBuffer, ExactHead),
     "fourier": Method(FourierBuffer, ExactHead),
+    "lda": Method(RandomBuffer, DiscriminantHead),
     "gkeal": Method(GaussianKernelBuffer, ExactHead),
     "ds-al": Method(LinearBuffer, DualStreamHead),
 }
@@ -57,7 +58,7 @@ def create_learner(
 
     Args:
         backbone: maps images (n, C, H, W) to features (n, f).
-        method: "acil" (the published one), "fourier", "gkeal" or "ds-al".
+        method: "acil" (the published one), "fourier", "lda", "gkeal" or "ds-al".
         buffer_size: width d of the buffer layer.
         gamma: ridge, above 0, or "auto".
         bits: of a quantised feature, 8 or 16.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import click
 
 from acil import __version__
+from acil.cli.compare import compare
 from acil.cli.console import OneLineErrors
 from acil.cli.forget import forget
 from acil.cli.fresh import fresh
@@ -27,6 +28,7 @@ def main() -> None:
 
     \b
     acil run --phases 25          learn the built-in glyphs in 25 phases
+    acil compare --phases 5,50    the same beside other methods
     acil verify runs/NAME         prove that phase by phase equals all at once
     acil predict runs/NAME/model.safetensors photos
     acil learn MODEL DATA         teach it new classes; acil forget takes them out again
@@ -35,5 +37,5 @@ def main() -> None:
     """
 
 
-for command in (run, verify, info, learn, forget, predict, merge, fresh, ood):
+for command in (run, compare, verify, info, learn, forget, predict, merge, fresh, ood):
     main.add_command(command)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy
 import torch
+from avalanche.training import Naive
 from rich.progress import Progress
 
 from acil import AnalyticLearner, ExactHead, create_learner
@@ -166,12 +167,25 @@ def _resumed_or_new_learner(experiment: Experiment, folder: RunFolder, bar: Prog
     if model.exists():
         return AnalyticLearner.load(model).to(experiment.settings.device)
     learner = experiment.new_learner()
-    if experiment.settings.checkpoint is None and not experiment.source.is_features:
-        _train_backbone(experiment, folder, learner, bar)
+    if needs_base_training(experiment):
+        _, facts = train_backbone(experiment, learner, folder.path / BASE_TRAINING_FILE, bar)
+        folder.append("base_training", **facts)
     return learner
 
 
-def _train_backbone(experiment: Experiment, folder: RunFolder, learner: AnalyticLearner, bar: Progress) -> None:
+def needs_base_training(experiment: Experiment) -> bool:
+    """Whether the run trains its backbone: there is one, and it comes without weights."""
+    return experiment.settings.checkpoint is None and not experiment.source.is_features
+
+
+def train_backbone(
+    experiment: Experiment, learner: AnalyticLearner, checkpoint: Path, bar: Progress
+) -> tuple[Naive, dict[str, Any]]:
+    """Train the learner's backbone on the first phase, going on from the checkpoint where it exists.
+
+    Returns:
+        the strategy that trained it, and its epochs, seconds, and accuracy on the phase's test images.
+    """
     settings = experiment.settings
     assert isinstance(learner.backbone, Backbone)  # as create_backbone made it
     base = experiment.benchmark.train_stream[0]
@@ -188,7 +202,7 @@ def _train_backbone(experiment: Experiment, folder: RunFolder, learner: Analytic
         plugins=[
             *experiment.open_set(),
             EpochProgress(lambda done: bar.update(task, completed=done)),
-            EpochCheckpoint(folder.path / BASE_TRAINING_FILE),
+            EpochCheckpoint(checkpoint),
         ],
     )
     started = time.perf_counter()
@@ -196,7 +210,7 @@ def _train_backbone(experiment: Experiment, folder: RunFolder, learner: Analytic
     learner.freeze()
     bar.update(task, completed=settings.epochs)
     accuracy = classifier_accuracy(training, experiment.benchmark.test_stream[0].dataset)
-    folder.append("base_training", epochs=settings.epochs, seconds=time.perf_counter() - started, accuracy=accuracy)
+    return training, {"epochs": settings.epochs, "seconds": time.perf_counter() - started, "accuracy": accuracy}
 
 
 def _learn_phases(

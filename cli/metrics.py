@@ -19,7 +19,7 @@ class PhaseRecord:
         samples: training samples of this phase.
         learning_seconds: time to learn the phase.
         evaluation_seconds: time to evaluate after it.
-        gamma: ridge of the weights after the phase.
+        gamma: ridge of the weights after the phase; None for a method without one.
         clipped_share: share of expanded features that the quantiser clipped; None without a quantiser.
         digest: of the moments after the phase; None where the head has none.
         correct: test samples classified right, by class.
@@ -31,7 +31,7 @@ class PhaseRecord:
     samples: int
     learning_seconds: float
     evaluation_seconds: float
-    gamma: float
+    gamma: float | None
     clipped_share: float | None
     digest: str | None
     correct: Mapping[int, int]
@@ -51,7 +51,7 @@ class PhaseRecord:
                 samples=int(event["samples"]),
                 learning_seconds=float(event["learning_seconds"]),
                 evaluation_seconds=float(event["evaluation_seconds"]),
-                gamma=float(event["gamma"]),
+                gamma=None if event["gamma"] is None else float(event["gamma"]),
                 clipped_share=event["clipped_share"],
                 digest=event["digest"],
                 correct={int(label): int(count) for label, count in event["correct"].items()},

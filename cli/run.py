@@ -11,6 +11,7 @@ import click
 from click.core import ParameterSource
 
 from acil.cli.launch import lift_thread_limit
+from acil.cli.options import experiment_options
 from acil.cli.settings import RunSettings
 
 EXAMPLES = """
@@ -33,122 +34,13 @@ Examples:
     show_default=True,
     help="Increments after the base phase.",
 )
-@click.option(
-    "--data",
-    default="glyphs",
-    show_default=True,
-    help="glyphs, cifar10, cifar100, ..., folder:PATH or features:PATH.npz.",
-)
-@click.option(
-    "--base-classes",
-    type=click.IntRange(min=0),
-    help="Classes of the base phase; 0 for no base phase.  [default: half of them]",
-)
-@click.option("--uneven", is_flag=True, help="Spread classes that do not divide into the phases unevenly.")
-@click.option("--classes", type=click.IntRange(min=2), help="Number of glyph classes.  [default: 100]")
-@click.option("--train-per-class", type=click.IntRange(min=1), help="Training glyphs per class.  [default: 300]")
-@click.option("--test-per-class", type=click.IntRange(min=1), help="Test glyphs per class.  [default: 60]")
-@click.option(
-    "--image-size",
-    type=click.IntRange(min=8),
-    help="Side to which images of a folder are resized.  [default: their own, or 64]",
-)
-@click.option(
-    "--backbone",
-    default="convnet",
-    show_default=True,
-    help="convnet, resnet20, resnet32 or torchvision:NAME.",
-)
-@click.option(
-    "--checkpoint",
-    type=click.Path(dir_okay=False),
-    help="Pretrained weights of the backbone; no base training then.",
-)
-@click.option("--epochs", type=click.IntRange(min=1), default=6, show_default=True, help="Epochs of base training.")
-@click.option(
-    "--learning-rate",
-    type=click.FloatRange(min=0, min_open=True),
-    default=0.1,
-    show_default=True,
-    help="Peak learning rate of base training.",
-)
-@click.option(
-    "--schedule",
-    type=click.Choice(["one-cycle", "cosine"]),
-    default="one-cycle",
-    show_default=True,
-    help="Course of the learning rate.",
-)
-@click.option(
-    "--label-smoothing",
-    type=click.FloatRange(0, 1, max_open=True),
-    default=0.0,
-    show_default=True,
-    help="Label smoothing of base training.",
-)
-@click.option("--loss", default="ce", show_default=True, help="Loss of base training: ce, gce, sce, nce+agce, ...")
-@click.option(
-    "--logit-clip",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="TAU",
-    help="Clip the norm of logits in base training, for noisy labels.",
-)
-@click.option(
-    "--logit-norm",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="TAU",
-    help="Normalise logits in base training, to detect foreign images.",
-)
-@click.option(
-    "--open-set",
-    metavar="METHOD:ETA",
-    help="Foreign images in base training: odnl for noisy labels, open-sampling for long tails.",
-)
-@click.option(
-    "--foreign",
-    default="gaussian",
-    show_default=True,
-    help="Where they come from: gaussian, rademacher, blobs, symbols, folder:PATH or a data set.",
-)
-@click.option(
-    "--label-noise",
-    metavar="KIND:RATE",
-    help="Make training labels wrong: symmetric, asymmetric, pair, instance or open-set.",
-)
-@click.option("--imbalance", metavar="KIND:RATIO", help="Thin out training classes: exp or step, such as exp:0.01.")
-@click.option(
-    "--corrupt",
-    type=click.Choice(["all", "base", "increments"]),
-    default="all",
-    show_default=True,
-    help="Phases that noise and imbalance change.",
-)
+@experiment_options
 @click.option(
     "--method",
-    type=click.Choice(["acil", "fourier", "gkeal", "ds-al"]),
+    type=click.Choice(["acil", "fourier", "lda", "gkeal", "ds-al"]),
     default="acil",
     show_default=True,
     help="Buffer layer and head.",
-)
-@click.option(
-    "--buffer-size",
-    type=click.IntRange(min=1),
-    default=2048,
-    show_default=True,
-    help="Width of the buffer layer.",
-)
-@click.option(
-    "--gamma",
-    type=click.FloatRange(min=0, min_open=True),
-    help="Ridge.  [default: chosen by cross-validation; 0.1 for the recursion]",
-)
-@click.option(
-    "--bits",
-    type=click.Choice(["8", "16"]),
-    default="8",
-    show_default=True,
-    callback=lambda context, parameter, value: int(value),
-    help="Bits of a quantised feature.",
 )
 @click.option(
     "--head",
@@ -164,7 +56,6 @@ Examples:
     show_default=True,
     help="Fixes class order, weights, augmentation and projection.",
 )
-@click.option("--device", default="auto", show_default=True, help="cpu, cuda, or auto for the best there is.")
 @click.option(
     "--output",
     type=click.Path(file_okay=False, path_type=Path),

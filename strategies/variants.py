@@ -11,6 +11,12 @@ class FourierACIL(ACIL):
     method = "fourier"
 
 
+class DiscriminantACIL(ACIL):
+    """``ACIL`` that reads discriminant analysis from its moments, for many classes or classes of unequal size."""
+
+    method = "lda"
+
+
 class GKEAL(ACIL):
     """``ACIL`` on Gaussian kernels around base-phase features.
 

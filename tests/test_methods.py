@@ -32,7 +32,7 @@ def test_every_method_learns_saves_and_loads(method: str, bits: int, tmp_path: P
     assert torch.equal(again.head.weight, learner.head.weight)
 
 
-@pytest.mark.parametrize("method", ["acil", "fourier", "gkeal"])
+@pytest.mark.parametrize("method", ["acil", "fourier", "lda", "gkeal"])
 @pytest.mark.parametrize("bits", [8, 16])
 def test_phase_by_phase_equals_jointly_whatever_the_buffer_layer(method: str, bits: int) -> None:
     joint = create_learner(nn.Identity(), method=method, buffer_size=64, bits=bits, num_features=10)

@@ -147,7 +147,7 @@ class ExactHead(AnalyticHead):
 
     def fresh(self) -> ExactHead:
         """A head with the same gamma and scale that has learned nothing; the two can be merged."""
-        head = ExactHead(self.dim, self.gamma, self.quantizer.bits).to(self.moments.classes.device)
+        head = type(self)(self.dim, self.gamma, self.quantizer.bits).to(self.moments.classes.device)
         head.quantizer.scale.copy_(self.quantizer.scale)
         return head
 
@@ -229,8 +229,11 @@ class ExactHead(AnalyticHead):
         if self._solved is None or self._solved[0] != key or self._solved[1].weight.device != moments.classes.device:
             self._solved = None  # its factor would be a second large matrix beside the new one
             gamma = choose_gamma(moments, scale) if self.gamma == "auto" else self.gamma
-            self._solved = key, solve_ridge(moments, scale, gamma)
+            self._solved = key, self._solve(gamma)
         return self._solved[1]
+
+    def _solve(self, gamma: float) -> RidgeSolution:
+        return solve_ridge(self.moments, float(self.quantizer.scale), gamma)
 
     def _check_compatible(self, other: ExactHead) -> None:
         if not isinstance(other, ExactHead):
