@@ -101,7 +101,7 @@ def new_learner(features: Features, method: str, dim: int, **options: object) ->
 def compare(features: Features, dim: int, progress: Progress) -> tuple[list[Row], dict[str, AnalyticLearner]]:
     """Every method in 8 bits; the first ones in 16 bits and in float64 too, with the same gamma."""
     rows, learners = [], {}
-    for method in ("acil", "fourier", "gkeal", "ds-al"):
+    for method in ("acil", "fourier", "lda", "gkeal", "ds-al"):
         task = progress.add_task(f"{features.name}, d = {dim}, {method}", total=None)
         learner = new_learner(features, method, dim)
         rows.append(learn(features, learner, "8 bits", method))

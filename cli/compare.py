@@ -130,6 +130,7 @@ def _comparison(options: dict[str, Any]) -> Comparison:
     from acil.cli.comparison import Comparison
     from acil.cli.device import usable_device
     from acil.cli.experiment import Experiment, needs_base_training
+    from acil.scenarios import phase_classes
     from acil.strategies.contenders import CONTENDERS
 
     own = {name: options.pop(name) for name in ("methods", "phases", "seeds")}
@@ -137,8 +138,10 @@ def _comparison(options: dict[str, Any]) -> Comparison:
     for method in own["methods"]:
         check_name(method, CONTENDERS, "method")
     comparison = Comparison(**own, **budget, experiment={**options, "device": usable_device(options["device"])})
-    for phases in comparison.phases:  # so that nothing is refused after hours
-        experiment = Experiment.prepare(comparison.settings(0, phases))
+    # So that nothing is refused after hours.
+    experiment = Experiment.prepare(comparison.settings(0))
+    for phases in comparison.phases:
+        phase_classes(experiment.source.num_classes, phases, options["base_classes"], 0, options["uneven"])
     experiment.settings.criterion(), experiment.open_set(), experiment.new_learner()
     if options["base_classes"] == 0 and needs_base_training(experiment):
         raise ValueError(

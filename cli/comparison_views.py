@@ -231,7 +231,6 @@ def _budget_lines(comparison: Comparison) -> list[str]:
     if not any(CONTENDERS[method].by_gradients for method in comparison.methods):
         return []
     epochs = "1 epoch" if comparison.phase_epochs == 1 else f"{comparison.phase_epochs} epochs"
-    return [
-        f"- gradient methods: {epochs} for each phase, SGD with momentum 0.9 and learning rate "
-        f"{comparison.phase_learning_rate:g} ({HEAD_RATE:g} times that for a classifier alone); replay keeps {comparison.replay_per_class} samples of each class"
-    ]
+    rate = f"learning rate {comparison.phase_learning_rate:g} ({HEAD_RATE:g} times that for a classifier alone)"
+    kept = f"replay keeps {comparison.replay_per_class} samples of each class"
+    return [f"- gradient methods: {epochs} for each phase, SGD with momentum 0.9 and {rate}; {kept}"]

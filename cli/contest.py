@@ -37,12 +37,13 @@ def prepare_base(folder: ComparisonFolder, seed: int) -> None:
     facts: dict[str, Any] = {"base_training": None, "augmentation": experiment.source.augmentation}
     if not experiment.source.is_features:
         assert isinstance(learner.backbone, Backbone)
-        network = ClassifierNetwork(learner.backbone, experiment.source.num_classes)
         if needs_base_training(experiment):
             checkpoint = folder.path / f"checkpoint-{seed}.pt"
             training, facts["base_training"] = train_backbone(experiment, learner, checkpoint, Progress(disable=True))
             network = training.model
             checkpoint.unlink()
+        else:
+            network = ClassifierNetwork(learner.backbone, experiment.source.num_classes)
         _save_network(network, folder.network_file(seed))
     started = time.perf_counter()
     tensors = {}
@@ -69,7 +70,7 @@ def fight(folder: ComparisonFolder, contest: Contest) -> dict[str, Any]:
     """All phases of one method on one class order, as its file holds them."""
     entry = CONTENDERS[contest.method]
     settings = folder.comparison.settings(contest.seed, contest.phases)
-    train, test = _features(folder, contest.seed)
+    train, test = load_features(folder, contest.seed)
     # Contenders on features would have had to extract them.
     extraction = 0.0 if entry.on_images else folder.base_facts(contest.seed)["extraction_seconds"]
     start = _start(folder, contest, train)
@@ -124,7 +125,8 @@ def count_correct(contender: Contender, test: LabelledTensors, seen: Tensor) -> 
     }
 
 
-def _features(folder: ComparisonFolder, seed: int) -> tuple[LabelledTensors, LabelledTensors]:
+def load_features(folder: ComparisonFolder, seed: int) -> tuple[LabelledTensors, LabelledTensors]:
+    """Features and labels of all training and test samples, as ``prepare_base`` left them."""
     with safe_open(folder.features_file(seed), "pt") as file:
         return (
             LabelledTensors(file.get_tensor("train"), file.get_tensor("train_labels")),

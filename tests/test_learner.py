@@ -330,7 +330,7 @@ def test_a_learner_does_not_merge_with_itself(learned: AnalyticLearner) -> None:
     assert learned.digest() == before
 
 
-@pytest.mark.parametrize("method", ["acil", "fourier", "gkeal", "ds-al"])
+@pytest.mark.parametrize("method", ["acil", "fourier", "lda", "gkeal", "ds-al"])
 def test_a_cast_learner_goes_on_learning_the_same(method: str, images: Tensor, labels: Tensor) -> None:
     def learner() -> AnalyticLearner:
         torch.manual_seed(0)

@@ -55,4 +55,5 @@ def discriminants(fitted: Tensor, counts: Tensor) -> Tensor:
     scores = torch.linalg.inv(torch.diag(sizes) - fitted)
     constants = (scores.diagonal() - 1 / sizes) / 2
     scores = sizes.sum() * (scores - constants)
-    return scores - scores.mean(dim=1, keepdim=True)
+    centred: Tensor = scores - scores.mean(dim=1, keepdim=True)
+    return centred
