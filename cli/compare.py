@@ -62,7 +62,7 @@ def _names(context: click.Context, parameter: click.Parameter, value: str) -> tu
 @click.option(
     "--phase-learning-rate",
     type=click.FloatRange(min=0, min_open=True),
-    default=0.01,
+    default=0.003,
     show_default=True,
     help="Learning rate of gradient methods on a network; ten times that on a classifier alone.",
 )

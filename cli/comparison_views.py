@@ -138,16 +138,16 @@ def _cells(row: Row) -> tuple[str, ...]:
     if not row.records:
         return "failed", *[""] * 5
     return (
-        _spread(row.values(metrics.average_incremental_accuracy)),
-        _spread(row.values(metrics.last_accuracy)),
-        _spread(row.values(metrics.forgetting)),
+        spread(row.values(metrics.average_incremental_accuracy)),
+        spread(row.values(metrics.last_accuracy)),
+        spread(row.values(metrics.forgetting)),
         f"{statistics.fmean(row.values(seconds_per_phase)):.3g}",
         f"{row.kept_bytes / 1e6:.3g}",
         "kept" if row.keeps_data else "none",
     )
 
 
-def _spread(values: Sequence[float]) -> str:
+def spread(values: Sequence[float]) -> str:
     """Mean in percent, with the standard deviation where there are several; a dash for none."""
     if not values:
         return "-"
@@ -185,16 +185,21 @@ def _as_csv(found: Sequence[Row]) -> str:
     return text.getvalue()
 
 
-def _as_markdown(folder: ComparisonFolder, found: Sequence[Row]) -> str:
+def markdown_table(found: Sequence[Row]) -> list[str]:
+    """A line for each row, under two lines of headings."""
     lines = ["| " + " | ".join(HEADINGS) + " |", "| ---: | --- |" + " ---: |" * (len(HEADINGS) - 3) + " --- |"]
     for row in found:
         cells = str(row.phases), CONTENDERS[row.method].title, *_cells(row)
         lines.append("| " + " | ".join(cells) + " |")
-    lines += ["", *_failures(found), *exactness(folder), "", *_conditions(folder)]
-    return "\n".join(lines) + "\n"
+    return lines
 
 
-def _conditions(folder: ComparisonFolder) -> list[str]:
+def _as_markdown(folder: ComparisonFolder, found: Sequence[Row]) -> str:
+    notes = [*_failures(found), *exactness(folder)]
+    return "\n".join([*markdown_table(found), "", *notes, "", *conditions(folder)]) + "\n"
+
+
+def conditions(folder: ComparisonFolder) -> list[str]:
     """What the figures depend on, as a list."""
     comparison = folder.comparison
     outcomes = [folder.outcome(contest) for contest in comparison.contests()]
@@ -216,7 +221,7 @@ def _base_lines(folder: ComparisonFolder) -> list[str]:
     ]
     trained = [base["base_training"] for base in facts if base["base_training"]]
     if trained:
-        accuracy = _spread([training["accuracy"] for training in trained])
+        accuracy = spread([training["accuracy"] for training in trained])
         seconds = statistics.fmean(training["seconds"] for training in trained)
         settings = folder.comparison.experiment
         lines.insert(

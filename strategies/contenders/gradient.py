@@ -19,7 +19,7 @@ from acil.strategies.contenders.contender import Contender, Phase, Start, size
 BATCH = 128
 SCORED_INPUTS = 500  # at a time
 LWF_ALPHA, LWF_TEMPERATURE = 10.0, 2.0
-EWC_LAMBDA = 1_000.0
+EWC_LAMBDA = 100.0
 HEAD_RATE = 10.0  # times the learning rate: what a linear classifier on fixed features bears
 
 
