@@ -37,11 +37,10 @@ from acil.strategies.contenders import CONTENDERS
 LIMITS = """\
 ## What the figures do not show
 
-- How far larger backbones would carry: every method stands on the same small network, trained for a few minutes.
-- The best that gradient methods can do: they have one budget and one learning rate, stated above, and no tuning for each
-  number of phases.
+- How far larger backbones would carry: every method stands on the same small network.
+- The best that gradient methods can do: they have one budget and one learning rate, stated above.
 - Forgetting in the backbone: it is frozen for all methods but those marked "network".
-- Seconds on a quiet machine: contests ran side by side on shared cores; compare orders of magnitude.
+- Seconds on a quiet machine: contests ran side by side on shared cores.
 """
 
 
@@ -129,7 +128,7 @@ def page(folders: Sequence[ComparisonFolder], sizes: Sequence[SizeRow]) -> str:
         lines += [
             f"## {name}, {backbone}: methods side by side",
             "",
-            "Average accuracy over all phases / accuracy after the last one, in %; mean and deviation over class orders:",
+            "Average accuracy over all phases / accuracy after the last, in %; mean and deviation over class orders:",
             "",
             *accuracy_table(found),
             "",

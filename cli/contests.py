@@ -28,9 +28,10 @@ class Processes:
     def __init__(self, folder: ComparisonFolder, jobs: int) -> None:
         self.folder = folder
         self.pool = ThreadPoolExecutor(jobs)
-        threads = os.environ.get(THREADS) or str(max(1, (os.cpu_count() or 1) // jobs))
+        threads = os.environ.get(THREADS) or str(max(1, cores() // jobs))
         self.environment = {**os.environ, THREADS: threads}
         self._running: set[subprocess.Popen[str]] = set()
+        self._ended = False
         self._lock = Lock()
 
     def __enter__(self) -> Processes:
@@ -39,6 +40,7 @@ class Processes:
     def __exit__(self, *_: object) -> None:
         self.pool.shutdown(wait=False, cancel_futures=True)
         with self._lock:
+            self._ended = True
             for process in self._running:
                 process.terminate()
         self.pool.shutdown()
@@ -50,6 +52,8 @@ class Processes:
     def _run(self, arguments: Sequence[str]) -> str:
         command = [sys.executable, "-m", "acil.cli.contest", str(self.folder.path), *arguments]
         with self._lock:
+            if self._ended:
+                return ""
             process = subprocess.Popen(
                 command, env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
             )
@@ -74,33 +78,40 @@ def fight_missing(folder: ComparisonFolder, jobs: int | None, bar: Progress) -> 
         ValueError: base training failed; says why. What was made stays on disk.
     """
     on_gpu = folder.comparison.experiment["device"] != "cpu"
-    with Processes(folder, jobs or (1 if on_gpu else os.cpu_count() or 1)) as processes:
-        _prepare_bases(folder, processes, bar)
-        _fight(folder, processes, bar)
+    most = jobs or (1 if on_gpu else cores())
+    _prepare_bases(folder, most, bar)
+    _fight(folder, most, bar)
 
 
-def _prepare_bases(folder: ComparisonFolder, processes: Processes, bar: Progress) -> None:
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def _prepare_bases(folder: ComparisonFolder, most: int, bar: Progress) -> None:
     seeds = folder.comparison.seeds
     missing = [seed for seed in range(seeds) if not folder.base_facts(seed)]
     task = bar.add_task("base training and features", total=seeds, completed=seeds - len(missing))
-    for future in [processes.start(str(seed)) for seed in missing]:
-        if error := future.result():
-            raise ValueError(f"base training failed: {error}")
-        bar.advance(task)
+    with Processes(folder, max(1, min(most, len(missing)))) as processes:
+        for future in [processes.start(str(seed)) for seed in missing]:
+            if error := future.result():
+                raise ValueError(f"base training failed: {error}")
+            bar.advance(task)
 
 
-def _fight(folder: ComparisonFolder, processes: Processes, bar: Progress) -> None:
+def _fight(folder: ComparisonFolder, most: int, bar: Progress) -> None:
     total, missing = len(folder.comparison.contests()), folder.missing()
     task = bar.add_task("contests", total=total, completed=total - len(missing))
-    jobs = dict.fromkeys((contest.seed, contest.method) for contest in missing)
-    futures = {processes.start(str(seed), method): (seed, method) for seed, method in jobs}
-    unfinished = set(futures)
-    while unfinished:
-        finished, unfinished = wait(unfinished, timeout=SECONDS_BETWEEN_LOOKS)
-        for future in finished:
-            if error := future.result():
-                _write_failure(folder, *futures[future], error)
-        bar.update(task, completed=total - len(folder.missing()))
+    work = dict.fromkeys((contest.seed, contest.method) for contest in missing)
+    with Processes(folder, max(1, min(most, len(work)))) as processes:
+        futures = {processes.start(str(seed), method): (seed, method) for seed, method in work}
+        unfinished = set(futures)
+        while unfinished:
+            finished, unfinished = wait(unfinished, timeout=SECONDS_BETWEEN_LOOKS)
+            for future in finished:
+                if error := future.result():
+                    _write_failure(folder, *futures[future], error)
+            bar.update(task, completed=total - len(folder.missing()))
 
 
 def _write_failure(folder: ComparisonFolder, seed: int, method: str, error: str) -> None:

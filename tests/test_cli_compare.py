@@ -19,6 +19,9 @@ from acil.cli.comparison_views import exactness, rows, write_views
 DATA = ("--classes", 6, "--train-per-class", 12, "--test-per-class", 6, "--epochs", 1, "--buffer-size", 64)
 SETTINGS = (*DATA, "--base-classes", 2, "--gamma", 1)
 
+# Base training ends with other last bits where it has another number of threads.
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def acil(*arguments: object) -> Result:
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
@@ -35,7 +38,9 @@ def refusal(*arguments: object) -> str:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("comparison") / "compared"
     methods = "acil,joint,ncm,naive,replay-head"
-    result = acil("compare", "--methods", methods, "--phases", "2,4", *SETTINGS, "--jobs", 2, "--output", path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        result = acil("compare", "--methods", methods, "--phases", "2,4", *SETTINGS, "--jobs", 2, "--output", path)
     assert result.exit_code == 0, result.output
     assert "ACIL's digest equals joint training's after each of 8 phases" in result.output
     return path
@@ -69,7 +74,6 @@ def test_the_page_and_the_picture_are_there(folder: Path) -> None:
     page = (folder / "comparison.md").read_text()
     assert "| 4 | ACIL |" in page
     assert "gradient methods: 1 epoch" in page
-    assert "acil compare" in page or "--methods" in page or "command" in page
     assert imread(folder / "comparison.png").shape[1] == 1800
 
 
