@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy
 import torch
+from avalanche.logging import TensorboardLogger
 from avalanche.training import Naive
+from avalanche.training.plugins import EvaluationPlugin
 from rich.progress import Progress
 
 from acil import AnalyticLearner, ExactHead, create_learner
@@ -18,6 +20,7 @@ from acil.backbones import Backbone, create_backbone
 from acil.cli.console import progress
 from acil.cli.results import MODEL_FILE, RunFolder
 from acil.cli.settings import RunSettings
+from acil.cli.tensorboard import base_training_evaluator, log_phase, open_log
 from acil.distributed import Ranks
 from acil.scenarios import DataSource, class_incremental, foreign_images
 from acil.serialize import load_metadata
@@ -112,9 +115,10 @@ def run_experiment(experiment: Experiment, folder: RunFolder, ranks: Ranks | Non
     samples = len(experiment.source.train)
     size = 1 if ranks is None else ranks.size
     folder.append("started", **environment(settings), ranks=size, phases=experiment.phases, samples=samples)
+    log = open_log(folder)
     with progress() as bar:
-        learner = _resumed_or_new_learner(experiment, folder, bar)
-        _learn_phases(experiment, folder, learner, bar, ranks)
+        learner = _resumed_or_new_learner(experiment, folder, bar, log)
+        _learn_phases(experiment, folder, learner, bar, log, ranks)
     if ranks is not None:
         ranks.leave()
     folder.append("finished", seconds=time.perf_counter() - started)
@@ -162,13 +166,16 @@ def environment(settings: RunSettings) -> dict[str, Any]:
     }
 
 
-def _resumed_or_new_learner(experiment: Experiment, folder: RunFolder, bar: Progress) -> AnalyticLearner:
+def _resumed_or_new_learner(
+    experiment: Experiment, folder: RunFolder, bar: Progress, log: TensorboardLogger | None
+) -> AnalyticLearner:
     model = folder.path / MODEL_FILE
     if model.exists():
         return AnalyticLearner.load(model).to(experiment.settings.device)
     learner = experiment.new_learner()
     if needs_base_training(experiment):
-        _, facts = train_backbone(experiment, learner, folder.path / BASE_TRAINING_FILE, bar)
+        checkpoint, evaluator = folder.path / BASE_TRAINING_FILE, base_training_evaluator(log)
+        _, facts = train_backbone(experiment, learner, checkpoint, bar, evaluator)
         folder.append("base_training", **facts)
     return learner
 
@@ -179,7 +186,11 @@ def needs_base_training(experiment: Experiment) -> bool:
 
 
 def train_backbone(
-    experiment: Experiment, learner: AnalyticLearner, checkpoint: Path, bar: Progress
+    experiment: Experiment,
+    learner: AnalyticLearner,
+    checkpoint: Path,
+    bar: Progress,
+    evaluator: EvaluationPlugin | None = None,
 ) -> tuple[Naive, dict[str, Any]]:
     """Train the learner's backbone on the first phase, going on from the checkpoint where it exists.
 
@@ -204,6 +215,7 @@ def train_backbone(
             EpochProgress(lambda done: bar.update(task, completed=done)),
             EpochCheckpoint(checkpoint),
         ],
+        evaluator=evaluator,
     )
     started = time.perf_counter()
     training.train(base, eval_streams=[])
@@ -214,7 +226,12 @@ def train_backbone(
 
 
 def _learn_phases(
-    experiment: Experiment, folder: RunFolder, learner: AnalyticLearner, bar: Progress, ranks: Ranks | None
+    experiment: Experiment,
+    folder: RunFolder,
+    learner: AnalyticLearner,
+    bar: Progress,
+    log: TensorboardLogger | None,
+    ranks: Ranks | None,
 ) -> None:
     learned = phases_learned(folder.path / MODEL_FILE)
     recorded = len(folder.phases())
@@ -226,7 +243,7 @@ def _learn_phases(
     while recorded < experiment.phases:
         if recorded >= learned:
             _learn_phase(experiment, folder, strategy, recorded)
-        _record_phase(experiment, folder, strategy, recorded)
+        _record_phase(experiment, folder, strategy, log, recorded)
         recorded += 1
         bar.update(task, completed=recorded)
 
@@ -263,7 +280,9 @@ def _learn_phase(experiment: Experiment, folder: RunFolder, strategy: ACIL, phas
     strategy.model.save(folder.path / MODEL_FILE, notes)
 
 
-def _record_phase(experiment: Experiment, folder: RunFolder, strategy: ACIL, phase: int) -> None:
+def _record_phase(
+    experiment: Experiment, folder: RunFolder, strategy: ACIL, log: TensorboardLogger | None, phase: int
+) -> None:
     notes = load_metadata(folder.path / MODEL_FILE)["notes"]
     started = time.perf_counter()
     counts = strategy.evaluate(experiment.benchmark.test_stream)
@@ -278,6 +297,7 @@ def _record_phase(experiment: Experiment, folder: RunFolder, strategy: ACIL, pha
         correct=counts.correct,
         total=counts.total,
     )
+    log_phase(log, phase, counts, notes["learning_seconds"])
 
 
 def _head_facts(learner: AnalyticLearner) -> dict[str, Any]:

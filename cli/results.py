@@ -24,6 +24,7 @@ SUMMARY = "summary.json"
 ACCURACY = "accuracy.png"
 FORGETTING = "forgetting.png"
 MODEL_FILE = "model.safetensors"
+TENSORBOARD = "tensorboard"
 
 PHASE_COLUMNS = (
     "phase",

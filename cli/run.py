@@ -56,6 +56,7 @@ Examples:
     show_default=True,
     help="Fixes class order, weights, augmentation and projection.",
 )
+@click.option("--tensorboard", is_flag=True, help="Log to TensorBoard as well, in the results folder.")
 @click.option(
     "--output",
     type=click.Path(file_okay=False, path_type=Path),
@@ -68,7 +69,9 @@ Examples:
     help="Go on with an interrupted run, with its own settings.",
 )
 @click.pass_context
-def run(context: click.Context, /, output: Path | None, resume: Path | None, **options: object) -> None:
+def run(
+    context: click.Context, /, tensorboard: bool, output: Path | None, resume: Path | None, **options: object
+) -> None:
     """Learn a data set class by class, in phases, and keep none of it.
 
     The base phase trains the backbone; every later phase is one pass that solves the classifier in closed form.
@@ -81,7 +84,7 @@ def run(context: click.Context, /, output: Path | None, resume: Path | None, **o
     from acil.cli.device import usable_device
     from acil.cli.experiment import run_experiment
     from acil.cli.ranks import command, end_at_once, follow, prepare, tell_when_ended
-    from acil.cli.results import RunFolder
+    from acil.cli.results import TENSORBOARD, RunFolder
     from acil.cli.tables import summary_view
     from acil.distributed import Ranks
     from acil.errors import RankLostError
@@ -103,6 +106,8 @@ def run(context: click.Context, /, output: Path | None, resume: Path | None, **o
         experiment.new_learner(), settings.criterion(), experiment.open_set()
         typed = shlex.join([*command(ranks), *sys.argv[1:]])
         folder = RunFolder.create(output or _default_output(settings), settings.as_config(), typed)
+        if tensorboard:
+            (folder.path / TENSORBOARD).mkdir()  # which a resumed run finds
     how_to_go_on = "go on with: " + shlex.join([*command(ranks), "run", "--resume", str(folder.path)])
     if ranks is not None:
         tell_when_ended(how_to_go_on)
