@@ -139,8 +139,8 @@ def _comparison(options: dict[str, Any]) -> Comparison:
     comparison = Comparison(**own, **budget, experiment={**options, "device": usable_device(options["device"])})
     for phases in comparison.phases:  # so that nothing is refused after hours
         experiment = Experiment.prepare(comparison.settings(0, phases))
-    experiment.settings.criterion(), experiment.open_set(), experiment.new_learner()
-    if options["base_classes"] == 0 and needs_base_training(experiment):
+    experiment.settings.criterion(), experiment.open_set()
+    if needs_base_training(experiment.new_learner()) and options["base_classes"] == 0:
         raise ValueError(
             "without a base phase the backbone would differ with the number of phases; "
             "give --base-classes, --checkpoint or a pretrained backbone"

@@ -167,15 +167,16 @@ def _resumed_or_new_learner(experiment: Experiment, folder: RunFolder, bar: Prog
     if model.exists():
         return AnalyticLearner.load(model).to(experiment.settings.device)
     learner = experiment.new_learner()
-    if needs_base_training(experiment):
+    if needs_base_training(learner):
         _, facts = train_backbone(experiment, learner, folder.path / BASE_TRAINING_FILE, bar)
         folder.append("base_training", **facts)
     return learner
 
 
-def needs_base_training(experiment: Experiment) -> bool:
-    """Whether the run trains its backbone: there is one, and it comes without weights."""
-    return experiment.settings.checkpoint is None and not experiment.source.is_features
+def needs_base_training(learner: AnalyticLearner) -> bool:
+    """Whether the backbone is still to be trained: it came without weights."""
+    assert isinstance(learner.backbone, Backbone)  # as create_backbone made it
+    return not learner.backbone.is_pretrained
 
 
 def train_backbone(
