@@ -140,7 +140,8 @@ def _comparison(options: dict[str, Any]) -> Comparison:
     for phases in comparison.phases:  # so that nothing is refused after hours
         experiment = Experiment.prepare(comparison.settings(0, phases))
     experiment.settings.criterion(), experiment.open_set()
-    if needs_base_training(experiment.new_learner()) and options["base_classes"] == 0:
+    learner = experiment.new_learner()
+    if options["base_classes"] == 0 and needs_base_training(learner):
         raise ValueError(
             "without a base phase the backbone would differ with the number of phases; "
             "give --base-classes, --checkpoint or a pretrained backbone"

@@ -98,6 +98,7 @@ def run(context: click.Context, /, output: Path | None, resume: Path | None, **o
         folder.append("resumed")
     else:
         settings = RunSettings(**{**options, "device": usable_device(str(options["device"]))})  # type: ignore[arg-type]
+        settings = settings.with_image_size()
         experiment = prepare(settings, ranks)
         # So that a bad backbone, loss or source of images is refused before there is a folder.
         experiment.new_learner(), settings.criterion(), experiment.open_set()

@@ -33,6 +33,7 @@ class TimmNetwork(Backbone):
             raise ValueError(f"timm has no network {network!r}; near to it: {', '.join(near)}")
         self.name = network
         self.network = timm.create_model(network, pretrained=False, num_classes=0)
+        self.network.to(memory_format=torch.channels_last)  # depthwise convolutions take half the time on CPUs
         published = self.network.pretrained_cfg
         self.images = ImageInput(3, published["mean"], published["std"])
         self.image_size = int(published["input_size"][-1])
@@ -44,7 +45,7 @@ class TimmNetwork(Backbone):
         Raises:
             ValueError: the network does not take images of this size.
         """
-        values = self.images(images)
+        values = self.images(images).contiguous(memory_format=torch.channels_last)
         try:
             features: Tensor = self.network(values)
         except torch.cuda.OutOfMemoryError:
