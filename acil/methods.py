@@ -14,7 +14,6 @@ from acil.checks import check_image_shape, check_name
 from acil.head import AnalyticHead, DiscriminantHead, DualStreamHead, ExactHead, Gamma, RecursiveHead
 from acil.learner import AnalyticLearner
 
-
 # 128 images of 224x224 pixels at once take a CPU half as long again as 16 and 16, and 2 GB. Fewer than 16 would be no
 # faster, and features would depend on the number of threads.
 BATCH, BATCH_OF_LARGE_IMAGES = 128, 16

@@ -69,7 +69,7 @@ _EXPERIMENT_OPTIONS = (
     click.option(
         "--image-size",
         type=click.IntRange(min=8),
-        help="Side to which images of a folder are resized.  [default: the pretrained backbone's; else their own, or 64]",
+        help="Side to which a folder's images are resized.  [default: a pretrained backbone's; else their own, or 64]",
     ),
     click.option(
         "--backbone",
