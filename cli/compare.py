@@ -142,8 +142,9 @@ def _comparison(options: dict[str, Any]) -> Comparison:
     experiment = Experiment.prepare(comparison.settings(0))
     for phases in comparison.phases:
         phase_classes(experiment.source.num_classes, phases, options["base_classes"], 0, options["uneven"])
-    experiment.settings.criterion(), experiment.open_set(), experiment.new_learner()
-    if options["base_classes"] == 0 and needs_base_training(experiment):
+    experiment.settings.criterion(), experiment.open_set()
+    learner = experiment.new_learner()
+    if options["base_classes"] == 0 and needs_base_training(learner):
         raise ValueError(
             "without a base phase the backbone would differ with the number of phases; "
             "give --base-classes, --checkpoint or a pretrained backbone"

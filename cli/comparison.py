@@ -84,7 +84,8 @@ class Comparison:
     def settings(self, seed: int, phases: int | None = None) -> RunSettings:
         """The settings of an ``acil run`` on the same data; its base phase is that of all contests of the seed."""
         chosen = self.phases[0] if phases is None else phases
-        return RunSettings(**self.experiment, phases=chosen, seed=seed, method="acil", head="exact")
+        settings = RunSettings(**self.experiment, phases=chosen, seed=seed, method="acil", head="exact")
+        return settings.with_image_size()
 
 
 class ComparisonFolder:

@@ -37,7 +37,7 @@ def prepare_base(folder: ComparisonFolder, seed: int) -> None:
     facts: dict[str, Any] = {"base_training": None, "augmentation": experiment.source.augmentation}
     if not experiment.source.is_features:
         assert isinstance(learner.backbone, Backbone)
-        if needs_base_training(experiment):
+        if needs_base_training(learner):
             checkpoint = folder.path / f"checkpoint-{seed}.pt"
             training, facts["base_training"] = train_backbone(experiment, learner, checkpoint, Progress(disable=True))
             network = training.model

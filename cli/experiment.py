@@ -173,16 +173,17 @@ def _resumed_or_new_learner(
     if model.exists():
         return AnalyticLearner.load(model).to(experiment.settings.device)
     learner = experiment.new_learner()
-    if needs_base_training(experiment):
+    if needs_base_training(learner):
         checkpoint, evaluator = folder.path / BASE_TRAINING_FILE, base_training_evaluator(log)
         _, facts = train_backbone(experiment, learner, checkpoint, bar, evaluator)
         folder.append("base_training", **facts)
     return learner
 
 
-def needs_base_training(experiment: Experiment) -> bool:
-    """Whether the run trains its backbone: there is one, and it comes without weights."""
-    return experiment.settings.checkpoint is None and not experiment.source.is_features
+def needs_base_training(learner: AnalyticLearner) -> bool:
+    """Whether the backbone is still to be trained: it came without weights."""
+    assert isinstance(learner.backbone, Backbone)  # as create_backbone made it
+    return not learner.backbone.is_pretrained
 
 
 def train_backbone(

@@ -69,13 +69,13 @@ _EXPERIMENT_OPTIONS = (
     click.option(
         "--image-size",
         type=click.IntRange(min=8),
-        help="Side to which images of a folder are resized.  [default: their own, or 64]",
+        help="Side to which a folder's images are resized.  [default: a pretrained backbone's; else their own, or 64]",
     ),
     click.option(
         "--backbone",
         default="convnet",
         show_default=True,
-        help="convnet, resnet20, resnet32 or torchvision:NAME.",
+        help="convnet, resnet20, resnet32, efficientnet-lite0, timm:NAME or torchvision:NAME.",
     ),
     click.option(
         "--checkpoint",

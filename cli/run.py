@@ -101,6 +101,7 @@ def run(
         folder.append("resumed")
     else:
         settings = RunSettings(**{**options, "device": usable_device(str(options["device"]))})  # type: ignore[arg-type]
+        settings = settings.with_image_size()
         experiment = prepare(settings, ranks)
         # So that a bad backbone, loss or source of images is refused before there is a folder.
         experiment.new_learner(), settings.criterion(), experiment.open_set()

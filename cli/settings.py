@@ -24,7 +24,7 @@ class RunSettings:
         classes: number of glyph classes; None for the default.
         train_per_class: training glyphs per class; None for the default.
         test_per_class: test glyphs per class; None for the default.
-        image_size: side to which folder images are resized; None for their own.
+        image_size: side to which folder images are resized; None for their own, or 64.
         backbone: name of the network, as ``acil.backbones.create_backbone`` takes it.
         checkpoint: file with pretrained weights; None to train the backbone on the base phase.
         epochs: epochs of base training.
@@ -81,6 +81,19 @@ class RunSettings:
     def as_config(self) -> dict[str, Any]:
         """The settings as ``config.json`` holds them."""
         return asdict(self)
+
+    def with_image_size(self) -> RunSettings:
+        """These settings, with the size that suits a pretrained backbone where none is given and images are files.
+
+        Raises:
+            ValueError: there is no such backbone, or its weights cannot be had.
+        """
+        from acil.backbones import create_backbone
+
+        if self.image_size is not None or not self.data.startswith("folder:"):
+            return self
+        backbone = create_backbone(self.backbone, checkpoint=self.checkpoint)
+        return replace(self, image_size=backbone.image_size if backbone.is_pretrained else None)
 
     def load_data(self) -> DataSource:
         """The data set of the run, with the noise and the imbalance that it asks for in its training part.

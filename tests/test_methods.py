@@ -86,3 +86,12 @@ def test_the_number_of_features_is_known_of_our_backbones_only() -> None:
     assert create_learner(create_backbone("convnet", channels=1)).buffer.in_features == 640
     with pytest.raises(ValueError, match="num_features"):
         create_learner(nn.Identity())
+
+
+@pytest.mark.parametrize(
+    ("image_shape", "batch_size"),
+    [(None, 128), ((10,), 128), ((3, 64, 64), 128), ((3, 64, 65), 16), ((1, 224, 224), 16)],
+)
+def test_large_images_pass_in_smaller_batches(image_shape: tuple[int, ...] | None, batch_size: int) -> None:
+    learner = create_learner(nn.Flatten(), buffer_size=16, num_features=10, image_shape=image_shape)
+    assert learner.batch_size == batch_size

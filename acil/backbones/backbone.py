@@ -12,8 +12,12 @@ class Backbone(nn.Module):
 
     Attributes:
         num_features: width of a feature.
-        spec: what ``create_backbone`` needs to build it again.
+        spec: what ``create_backbone`` needs to build it again, with random weights.
+        is_pretrained: whether ``create_backbone`` gave it trained weights, so that there is nothing left to train.
+        image_size: side of the images that its published weights were trained on; None where there are none.
     """
 
     num_features: int
     spec: dict[str, Any]
+    is_pretrained: bool = False
+    image_size: int | None = None

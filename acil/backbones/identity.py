@@ -14,6 +14,8 @@ class Identity(Backbone):
         channels: the width f of a feature.
     """
 
+    is_pretrained = True
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.num_features = channels

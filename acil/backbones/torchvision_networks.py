@@ -36,6 +36,7 @@ class TorchvisionNetwork(Backbone):
         self.name = network
         self.images = ImageInput(3, IMAGENET_MEAN, IMAGENET_STD)
         self.network = torchvision.models.get_model(network, weights=None, **options)
+        self.image_size = torchvision.models.get_model_weights(network).DEFAULT.transforms().crop_size[0]
         self.num_features = _remove_last_layer(self.network, network)
 
     def forward(self, images: Tensor) -> Tensor:
