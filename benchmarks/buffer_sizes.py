@@ -60,31 +60,42 @@ class Row:
 
 
 def settings(dims: list[int], gamma_dim: int) -> list[Setting]:
-    """All sizes with the automatic gamma in both precisions; the decades of gamma at one size."""
+    """All sizes with the automatic gamma, and both precisions and the decades of gamma at one size."""
     sizes = [Setting(method, dim, 8, None) for dim in dims for method in METHODS]
     precise = [Setting(method, gamma_dim, 16, None) for method in METHODS]
     decades = [Setting(method, gamma_dim, 8, gamma) for method in METHODS for gamma in DECADES]
-    return [*sizes, *precise, *decades]
+    return sorted([*sizes, *precise, *decades], key=lambda setting: (setting.dim, setting.method, setting.bits))
 
 
-def measure(setting: Setting, train: LabelledTensors, test: LabelledTensors) -> Row:
-    """Learn everything, and classify the test samples."""
-    learner = create_learner(
-        nn.Identity(),
-        method=setting.method,
-        buffer_size=setting.dim,
-        bits=setting.bits,
-        gamma=setting.gamma or "auto",
-        num_features=train.inputs.shape[1],
-    )
-    learner.calibrate(train.inputs[:BASE_ROWS])
-    started = time.perf_counter()
-    learner.learn_features(train.inputs, train.targets)
-    gamma = learner.head.chosen_gamma
-    _ = learner.head.weight
-    seconds = time.perf_counter() - started
-    accuracy = count_correct(learner, test.inputs, test.targets).accuracy
-    return Row(setting.method, setting.dim, setting.bits, gamma, setting.gamma is None, accuracy, seconds)
+class Learned:
+    """A learner that has learned everything; kept for the next setting, which may differ in gamma alone."""
+
+    def __init__(self, train: LabelledTensors, test: LabelledTensors) -> None:
+        self.train, self.test = train, test
+        self.parts: tuple[str, int, int] | None = None
+
+    def measure(self, setting: Setting) -> Row:
+        """Classify the test samples by the setting's weights."""
+        parts = setting.method, setting.dim, setting.bits
+        if parts != self.parts:
+            self._learn(*parts)
+            self.parts = parts
+        head = self.learner.head
+        head.gamma = setting.gamma or "auto"
+        started = time.perf_counter()
+        gamma = head.chosen_gamma
+        _ = head.weight
+        seconds = self.seconds + time.perf_counter() - started
+        accuracy = count_correct(self.learner, self.test.inputs, self.test.targets).accuracy
+        return Row(*parts, gamma, setting.gamma is None, accuracy, seconds)
+
+    def _learn(self, method: str, dim: int, bits: int) -> None:
+        width = self.train.inputs.shape[1]
+        self.learner = create_learner(nn.Identity(), method=method, buffer_size=dim, bits=bits, num_features=width)
+        self.learner.calibrate(self.train.inputs[:BASE_ROWS])
+        started = time.perf_counter()
+        self.learner.learn_features(self.train.inputs, self.train.targets)
+        self.seconds = time.perf_counter() - started
 
 
 def read(file: Path) -> list[Row]:
@@ -166,9 +177,10 @@ def main() -> None:
     wanted = settings(options.dims, options.gamma_dim)
     missing = [setting for setting in wanted if setting not in {row.setting for row in rows}]
     warnings.simplefilter("ignore", IllConditionedWarning)  # small gammas are meant to be tried
+    learned = Learned(train, test)
     with Progress() as bar:
         for setting in bar.track(missing, description="settings"):
-            rows.append(measure(setting, train, test))
+            rows.append(learned.measure(setting))
             write(rows, table)
     draw(rows, options.output / "buffer-sizes.png", options.gamma_dim)
 

@@ -70,5 +70,5 @@ def _check_learned(model: ModelFile, data: NamedData) -> None:
         if count > learned.get(name, 0):
             raise NotLearnedError(
                 f"{model.path} has learned {learned.get(name, 0)} samples of {name}, but {data.name} holds {count}; "
-                "give only what was learned, or choose classes with --only"
+                "give only what was learned (for a run: the run's own folder), or choose classes with --only"
             )
