@@ -153,7 +153,7 @@ def draw(rows: list[Row], file: Path, gamma_dim: int) -> None:
         sizes.set_xticks(ticks, [str(dim) for dim in ticks])
         gammas.set_xscale("log")
         sizes.set_xlabel("buffer size")
-        gammas.set_xlabel(f"gamma, buffer size {gamma_dim}; ringed: the automatic choice")
+        gammas.set_xlabel(f"gamma at buffer size {gamma_dim}; ringed: automatic")
         sizes.legend(frameon=False)
         for axes in (sizes, gammas):
             axes.grid(axis="y", color=FAINT)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from acil.cli.comparison_views import Row
 
 WIDTH, PANEL_HEIGHT = 9.0, 2.9  # inches
-HEADING, FOOT, LEFT, RIGHT, GAP, ROW_GAP = 1.0, 0.55, 0.62, 2.1, 0.3, 0.62
+HEADING, FOOT, LEFT, RIGHT, GAP, ROW_GAP = 1.15, 0.55, 0.62, 2.2, 0.3, 0.75
 MOST_ABREAST = 2
 GREENS, BLUES = ("#2a9d6f", "#8fb339"), (LINE, "#00a3ad", "#5aa7e0", "#8a4fa3", "#c05299", INK)
 WARM = {"naive": "#8c6d46", "lwf": "#d9822b", "ewc": "#e0b040", "replay": "#c0392b"}
@@ -56,6 +56,8 @@ def comparison_picture(rows: Sequence[Row], data: str) -> bytes:
             axes = figure.add_axes(_share(box, height), sharey=first)
             first = first or axes
             _draw(axes, number, [row for row in fought if row.phases == number], is_left=column == 0)
+        if first is not None:
+            first.set_ylim(bottom=0)  # for all panels, once all curves are there
         _write_legend(figure, fought, height)
         return as_png(figure)
 
@@ -76,7 +78,7 @@ def _share(box: tuple[float, float, float, float], height: float) -> tuple[float
 
 def _subtitle(rows: Sequence[Row]) -> str:
     seeds = max(len(row.records) for row in rows)
-    return "accuracy on all classes seen, in %" + (f"; mean of {seeds} class orders" if seeds > 1 else "")
+    return "accuracy on all classes seen, in %" + (f"; means of up to {seeds} class orders" if seeds > 1 else "")
 
 
 def _draw(axes: Axes, phases: int, rows: Sequence[Row], is_left: bool) -> None:
@@ -86,7 +88,6 @@ def _draw(axes: Axes, phases: int, rows: Sequence[Row], is_left: bool) -> None:
         means = [100 * statistics.fmean(values) for values in of_seeds]
         axes.plot(seen, means, color=COLOURS[row.method], linestyle=_dashes(row.method), linewidth=_width(row.method))
     axes.set_title("one phase" if phases == 1 else f"{phases} phases", fontsize=11, loc="left", color=QUIET)
-    axes.set_ylim(bottom=0)
     axes.grid(axis="y", color=FAINT, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
@@ -106,16 +107,18 @@ def _width(method: str) -> float:
 
 
 def _write_legend(figure: Figure, rows: Sequence[Row], height: float) -> None:
-    """Methods from the best last accuracy in the most phases downwards."""
+    """Methods from the best last accuracy in the most phases downwards, then those that were not in it."""
     from matplotlib.lines import Line2D
 
     most = max(row.phases for row in rows)
     last = {row.method: statistics.fmean(row.values(metrics.last_accuracy)) for row in rows if row.phases == most}
-    ordered = sorted(last, key=lambda method: -last[method])
+    others = [row.method for row in rows if row.method not in last]
+    ordered = [*sorted(last, key=lambda method: -last[method]), *dict.fromkeys(others)]
     handles = [
         Line2D([], [], color=COLOURS[method], linestyle=_dashes(method), linewidth=_width(method)) for method in ordered
     ]
-    labels = [f"{CONTENDERS[method].title}  {100 * last[method]:.1f}" for method in ordered]
+    figures = {method: f"  {100 * value:.1f}" for method, value in last.items()}
+    labels = [CONTENDERS[method].title + figures.get(method, "") for method in ordered]
     figure.legend(
         handles,
         labels,
