@@ -35,7 +35,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 def settings(**changes: Any) -> RunSettings:
     """What ``acil run`` makes of its defaults, with changes."""
     run = main.commands["run"]
-    names = {parameter.name for parameter in run.params} - {"output", "resume"}
+    names = {parameter.name for parameter in run.params} - {"output", "resume", "tensorboard"}
     defaults = {parameter.name: parameter.default for parameter in run.params if parameter.name in names}
     tiny = {"classes": 8, "train_per_class": 20, "test_per_class": 5, "phases": 2, "bits": 8, "device": "cpu"}
     missing = {name: None for name, value in defaults.items() if not isinstance(value, (int, float, str))}
