@@ -20,12 +20,11 @@ from torch import Tensor
 from acil.backbones import Backbone, create_backbone
 from acil.cli.comparison import ComparisonFolder, Contest
 from acil.cli.experiment import Experiment, environment, needs_base_training, seed_everything, train_backbone
+from acil.evaluate import CLASSIFIED_ROWS, ClassCounts
 from acil.files import write_atomically
 from acil.scenarios import LabelledTensors, class_incremental
 from acil.strategies.base_training import ClassifierNetwork
 from acil.strategies.contenders import CONTENDERS, Contender, Phase, Start
-
-CLASSIFIED_ROWS = 2_048
 
 
 def prepare_base(folder: ComparisonFolder, seed: int) -> None:
@@ -83,27 +82,10 @@ def fight(folder: ComparisonFolder, contest: Contest) -> dict[str, Any]:
     phases, kept, seen = [], [], torch.empty(0, dtype=torch.int64)
     for number, experience in enumerate(benchmark.train_stream):
         classes = torch.tensor(sorted(experience.classes_in_this_experience))
-        seen = torch.cat([seen, classes]).sort().values
+        seen = torch.cat([seen, classes])
         members = torch.isin(train.targets, classes)
         phase = Phase(number, train.inputs[members], train.targets[members], experience)
-        started = time.perf_counter()
-        contender.learn(phase)
-        learned = time.perf_counter()
-        correct, total = count_correct(contender, test, seen)
-        phases.append(
-            {
-                "phase": number,
-                "classes": classes.tolist(),
-                "samples": len(phase.labels),
-                "learning_seconds": learned - started + extraction * len(phase.labels),
-                "evaluation_seconds": time.perf_counter() - learned,
-                "gamma": contender.gamma(),
-                "clipped_share": None,
-                "digest": contender.digest(),
-                "correct": correct,
-                "total": total,
-            }
-        )
+        phases.append({"classes": classes.tolist(), **_fight_phase(contender, phase, test, seen, extraction)})
         kept.append(contender.kept_bytes())
     return {
         "phases": phases,
@@ -113,16 +95,38 @@ def fight(folder: ComparisonFolder, contest: Contest) -> dict[str, Any]:
     }
 
 
+def _fight_phase(
+    contender: Contender, phase: Phase, test: LabelledTensors, seen: Tensor, extraction: float
+) -> dict[str, Any]:
+    """Learn a phase and test on all classes seen; a record of it."""
+    started = time.perf_counter()
+    contender.learn(phase)
+    learned = time.perf_counter()
+    counts = count_correct(contender, test, seen)
+    return {
+        "phase": phase.number,
+        "samples": len(phase.labels),
+        "learning_seconds": learned - started + extraction * len(phase.labels),
+        "evaluation_seconds": time.perf_counter() - learned,
+        "gamma": contender.gamma(),
+        "clipped_share": None,
+        "digest": contender.digest(),
+        "correct": counts.correct,
+        "total": counts.total,
+    }
+
+
 @torch.no_grad()
-def count_correct(contender: Contender, test: LabelledTensors, seen: Tensor) -> tuple[dict[int, int], dict[int, int]]:
-    """Test samples of the classes seen that are classified right among these classes, and all of them, by class."""
+def count_correct(contender: Contender, test: LabelledTensors, seen: Tensor) -> ClassCounts:
+    """Classify the test samples of the classes seen, among these classes."""
     members = torch.isin(test.targets, seen)
     inputs, labels = test.inputs[members], test.targets[members]
     scores = [contender.scores(rows).cpu()[:, seen] for rows in torch.split(inputs, CLASSIFIED_ROWS)]
     right = seen[torch.cat(scores).argmax(dim=1)] == labels
-    return {int(label): int(right[labels == label].sum()) for label in seen}, {
-        int(label): int((labels == label).sum()) for label in seen
-    }
+    return ClassCounts(
+        correct={int(label): int(right[labels == label].sum()) for label in seen},
+        total={int(label): int((labels == label).sum()) for label in seen},
+    )
 
 
 def load_features(folder: ComparisonFolder, seed: int) -> tuple[LabelledTensors, LabelledTensors]:
