@@ -128,8 +128,8 @@ def page(folders: Sequence[ComparisonFolder], sizes: Sequence[SizeRow]) -> str:
         lines += [
             f"## {name}, {backbone}: methods side by side",
             "",
-            "Average accuracy over all phases / accuracy after the last, in %; mean and deviation over class orders, or the",
-            "figure of the first order alone where there is no deviation:",
+            "Average accuracy over all phases / accuracy after the last, in %; mean and deviation over class orders,",
+            "or the figure of the first order alone where there is no deviation:",
             "",
             *accuracy_table(found),
             "",
