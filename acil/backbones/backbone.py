@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 
 class Backbone(nn.Module):
@@ -21,3 +22,21 @@ class Backbone(nn.Module):
     spec: dict[str, Any]
     is_pretrained: bool = False
     image_size: int | None = None
+
+
+def features_of_library(network: nn.Module, values: Tensor, name: str, remedy: str) -> Tensor:
+    """What another library's network makes of normalised images.
+
+    Raises:
+        ValueError: it does not take images of this size; says what to do.
+    """
+    try:
+        features: Tensor = network(values)
+    except torch.cuda.OutOfMemoryError:
+        raise
+    except (AssertionError, RuntimeError) as error:  # what libraries say of sizes is for developers
+        height, width = values.shape[2:]
+        raise ValueError(
+            f"{name} fails on images of {height}x{width} ({error}); {remedy}, or choose another network"
+        ) from error
+    return features

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from acil.backbones.backbone import Backbone
+from acil.backbones.backbone import Backbone, features_of_library
 from acil.backbones.images import ImageInput
 
 INSTALL = 'pip install "acil[pretrained]"'
@@ -46,17 +46,8 @@ class TimmNetwork(Backbone):
             ValueError: the network does not take images of this size.
         """
         values = self.images(images).contiguous(memory_format=torch.channels_last)
-        try:
-            features: Tensor = self.network(values)
-        except torch.cuda.OutOfMemoryError:
-            raise
-        except (AssertionError, RuntimeError) as error:  # what timm says of sizes is for developers
-            height, width = images.shape[2:]
-            raise ValueError(
-                f"timm's {self.name} fails on images of {height}x{width} ({error}); "
-                f"resize them to {self.image_size}x{self.image_size}, or choose another network"
-            ) from error
-        return features
+        remedy = f"resize them to {self.image_size}x{self.image_size}"
+        return features_of_library(self.network, values, f"timm's {self.name}", remedy)
 
 
 def _timm() -> Any:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import difflib
 
-import torch
 import torchvision
 from torch import Tensor, nn
 
-from acil.backbones.backbone import Backbone
+from acil.backbones.backbone import Backbone, features_of_library
 from acil.backbones.images import IMAGENET_MEAN, IMAGENET_STD, ImageInput
 
 # The Inception family has auxiliary outputs unless told otherwise, warns where its initialisation is left open, and
@@ -46,17 +45,8 @@ class TorchvisionNetwork(Backbone):
             ValueError: the network does not take images of this size.
         """
         values = self.images(images)
-        try:
-            features: Tensor = self.network(values)
-        except torch.cuda.OutOfMemoryError:
-            raise
-        except (AssertionError, RuntimeError) as error:  # what torchvision says of sizes is for developers
-            height, width = images.shape[2:]
-            raise ValueError(
-                f"torchvision's {self.name} fails on images of {height}x{width} ({error}); "
-                "resize them, for most networks to 224x224, or choose another network"
-            ) from error
-        return features
+        remedy = "resize them, for most networks to 224x224"
+        return features_of_library(self.network, values, f"torchvision's {self.name}", remedy)
 
 
 def _remove_last_layer(network: nn.Module, name: str) -> int:
