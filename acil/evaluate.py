@@ -21,6 +21,15 @@ class ClassCounts:
     correct: dict[int, int]
     total: dict[int, int]
 
+    @classmethod
+    def of(cls, labels: Tensor, right: Tensor) -> ClassCounts:
+        """Counts by class of (n,) labels, of which those where ``right`` is true were classified right."""
+        classes, places = torch.unique(labels, return_inverse=True)
+        total = torch.bincount(places, minlength=len(classes)).tolist()
+        correct = torch.bincount(places[right], minlength=len(classes)).tolist()
+        names = classes.tolist()
+        return cls(dict(zip(names, correct, strict=True)), dict(zip(names, total, strict=True)))
+
     @property
     def accuracy(self) -> float:
         """Share of all samples classified right, in 0..1; 0 where there are none."""
@@ -48,15 +57,8 @@ def count_correct(learner: AnalyticLearner, features: Tensor, labels: Tensor) ->
     classes = learner.classes.cpu()
     known = torch.isin(labels.cpu(), classes)
     features, labels = features[known.to(features.device)], labels.cpu()[known]
-    truth = torch.searchsorted(classes, labels)
-    total = torch.bincount(truth, minlength=len(classes))
-    correct = torch.zeros_like(total)
-    for rows, columns in zip(torch.split(features, CLASSIFIED_ROWS), torch.split(truth, CLASSIFIED_ROWS), strict=True):
+    right = [torch.zeros(0, dtype=torch.bool)]
+    for rows, truth in zip(torch.split(features, CLASSIFIED_ROWS), torch.split(labels, CLASSIFIED_ROWS), strict=True):
         if len(rows):
-            right = learner.classify(rows.to(learner.device)).argmax(dim=1).cpu() == columns
-            correct += torch.bincount(columns[right], minlength=len(classes))
-    present = total.nonzero().flatten().tolist()
-    return ClassCounts(
-        correct={int(classes[column]): int(correct[column]) for column in present},
-        total={int(classes[column]): int(total[column]) for column in present},
-    )
+            right.append(classes[learner.classify(rows.to(learner.device)).argmax(dim=1).cpu()] == truth)
+    return ClassCounts.of(labels, torch.cat(right))

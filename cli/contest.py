@@ -123,10 +123,7 @@ def count_correct(contender: Contender, test: LabelledTensors, seen: Tensor) -> 
     inputs, labels = test.inputs[members], test.targets[members]
     scores = [contender.scores(rows).cpu()[:, seen] for rows in torch.split(inputs, CLASSIFIED_ROWS)]
     right = seen[torch.cat(scores).argmax(dim=1)] == labels
-    return ClassCounts(
-        correct={int(label): int(right[labels == label].sum()) for label in seen},
-        total={int(label): int((labels == label).sum()) for label in seen},
-    )
+    return ClassCounts.of(labels, right)
 
 
 def load_features(folder: ComparisonFolder, seed: int) -> tuple[LabelledTensors, LabelledTensors]:
