@@ -21,12 +21,13 @@ from torch import nn
 
 from acil import IllConditionedWarning, create_learner
 from acil.cli.comparison import ComparisonFolder
+from acil.cli.comparison_picture import COLOURS
 from acil.cli.contest import load_features
-from acil.cli.pictures import FAINT, INK, LINE, PIXELS_PER_INCH, QUIET, style, write_title
+from acil.cli.pictures import FAINT, INK, QUIET, new_figure, style, write_title
 from acil.evaluate import count_correct
 from acil.scenarios import LabelledTensors
 
-METHODS = {"acil": LINE, "lda": "#00a3ad", "fourier": "#5aa7e0", "gkeal": "#8a4fa3"}
+METHODS = ("acil", "lda", "fourier", "gkeal")
 DECADES = [10.0**power for power in range(-3, 5)]
 BASE_ROWS = 10_000  # features that the frozen path is calibrated on
 
@@ -127,16 +128,13 @@ def write(rows: list[Row], file: Path) -> None:
 
 def draw(rows: list[Row], file: Path, gamma_dim: int) -> None:
     """Accuracy against buffer size, and against gamma with the automatic choice marked."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     with style():
-        figure = Figure(figsize=(9.0, 4.3), dpi=PIXELS_PER_INCH, facecolor="white")
-        FigureCanvasAgg(figure)
+        figure = new_figure(9.0, 4.3)
         write_title(figure, "Buffer size and gamma", "accuracy on all classes, in %")
         sizes = figure.add_axes((0.07, 0.14, 0.41, 0.64))
         gammas = figure.add_axes((0.56, 0.14, 0.41, 0.64), sharey=sizes)
-        for method, colour in METHODS.items():
+        for method in METHODS:
+            colour = COLOURS[method]
             own = [row for row in rows if row.method == method and row.bits == 8]
             by_size = sorted((row.dim, 100 * row.accuracy) for row in own if row.automatic)
             by_gamma = sorted((row.gamma, 100 * row.accuracy) for row in own if not row.automatic)

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 
-from acil.cli.options import experiment_options
+from acil.cli.options import experiment_options, options_given
 
 if TYPE_CHECKING:
     from acil.cli.comparison import Comparison
@@ -153,11 +152,5 @@ def _comparison(options: dict[str, Any]) -> Comparison:
 
 
 def _refuse_other_options(context: click.Context) -> None:
-    given = [
-        name
-        for name in context.params
-        if name not in ("resume", "jobs") and context.get_parameter_source(name) is ParameterSource.COMMANDLINE
-    ]
-    if given:
-        names = ", ".join("--" + name.replace("_", "-") for name in given)
+    if names := options_given(context, besides=("resume", "jobs")):
         raise ValueError(f"--resume goes on with its own settings; leave out {names}, or compare anew")

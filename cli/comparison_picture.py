@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from acil.cli import metrics
-from acil.cli.pictures import FAINT, INK, LINE, PIXELS_PER_INCH, QUIET, as_png, short_name, style, write_title
+from acil.cli.pictures import FAINT, INK, LINE, QUIET, as_png, new_figure, short_name, style, write_title
 from acil.strategies.contenders import CONTENDERS
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def comparison_picture(rows: Sequence[Row], data: str) -> bytes:
     lines = -(-len(phases) // columns)
     height = HEADING + FOOT + lines * PANEL_HEIGHT + (lines - 1) * ROW_GAP
     with style():
-        figure = _figure(height)
+        figure = new_figure(WIDTH, height)
         write_title(figure, f"{short_name(data)}: methods side by side", _subtitle(fought))
         width = (WIDTH - LEFT - RIGHT - GAP * (columns - 1)) / columns
         first = None
@@ -60,15 +60,6 @@ def comparison_picture(rows: Sequence[Row], data: str) -> bytes:
             first.set_ylim(bottom=0)  # for all panels, once all curves are there
         _write_legend(figure, fought, height)
         return as_png(figure)
-
-
-def _figure(height: float) -> Figure:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(WIDTH, height), dpi=PIXELS_PER_INCH, facecolor="white")
-    FigureCanvasAgg(figure)
-    return figure
 
 
 def _share(box: tuple[float, float, float, float], height: float) -> tuple[float, float, float, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from acil.cli.pictures import FAINT, LINE, PIXELS_PER_INCH, QUIET, as_png, short_name, style, write_title
+from acil.cli.pictures import FAINT, LINE, QUIET, as_png, new_figure, short_name, style, write_title
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,7 +44,7 @@ def histograms_picture(known: KnownImages, detections: Sequence[Detection]) -> b
     columns = max(map(len, rows))
     width = (WIDTH - 2 * MARGIN - gap * (columns - 1)) / columns
     with style():
-        figure = _figure(HEADING + pitch * len(rows) + 0.1)
+        figure = new_figure(WIDTH, HEADING + pitch * len(rows) + 0.1)
         write_title(figure, _title(known), "further right is more foreign; above each panel, its AUROC")
         _write_legend(figure, {"known": KNOWN, "foreign": FOREIGN})
         for row, of_source in enumerate(rows):
@@ -74,7 +74,7 @@ def roc_picture(known: KnownImages, detections: Sequence[Detection]) -> bytes:
     side = min(LARGEST_SIDE, (WIDTH - left - MARGIN - gap * (columns - 1)) / columns)
     pitch = side + 0.95
     with style():
-        figure = _figure(HEADING + pitch * -(-len(panels) // columns))
+        figure = new_figure(WIDTH, HEADING + pitch * -(-len(panels) // columns))
         write_title(figure, _title(known), "known images accepted against foreign ones accepted, in %")
         _write_legend(figure, dict(zip([one.score for one in panels[0]], COLOURS, strict=False)))
         for place, of_source in enumerate(panels):
@@ -98,15 +98,6 @@ def _name(of_source: Sequence[Detection]) -> str:
     source, images = of_source[0].source, len(of_source[0].foreign)
     name = source if len(source) <= LONGEST_NAME else "..." + source[-LONGEST_NAME:]
     return f"{name}, {images:,}"
-
-
-def _figure(height: float) -> Figure:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(WIDTH, height), dpi=PIXELS_PER_INCH, facecolor="white")
-    FigureCanvasAgg(figure)
-    return figure
 
 
 def _panel(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 
 def _in_existing_folder(context: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
@@ -170,3 +171,9 @@ def experiment_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(_EXPERIMENT_OPTIONS):
         command = option(command)
     return command
+
+
+def options_given(context: click.Context, besides: tuple[str, ...]) -> str:
+    """The options that the user typed, such as "--phases, --seed", besides these; empty where there are none."""
+    typed = [name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+    return ", ".join("--" + name.replace("_", "-") for name in typed if name not in besides)

@@ -103,15 +103,21 @@ def style() -> AbstractContextManager[None]:
 
 
 def _canvas(inches: tuple[float, float], box: tuple[float, float, float, float]) -> tuple[Figure, Axes]:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=inches, dpi=PIXELS_PER_INCH, facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = new_figure(*inches)
     axes = figure.add_axes(box)
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(length=3)
     return figure, axes
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty white figure of so many inches."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=PIXELS_PER_INCH, facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
 
 
 def as_png(figure: Figure) -> bytes:

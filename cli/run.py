@@ -8,10 +8,9 @@ from datetime import datetime
 from pathlib import Path
 
 import click
-from click.core import ParameterSource
 
 from acil.cli.launch import lift_thread_limit
-from acil.cli.options import experiment_options
+from acil.cli.options import experiment_options, options_given
 from acil.cli.settings import RunSettings
 
 EXAMPLES = """
@@ -123,13 +122,7 @@ def run(
 
 
 def _refuse_other_options(context: click.Context) -> None:
-    given = [
-        name
-        for name in context.params
-        if name != "resume" and context.get_parameter_source(name) is ParameterSource.COMMANDLINE
-    ]
-    if given:
-        names = ", ".join("--" + name.replace("_", "-") for name in given)
+    if names := options_given(context, besides=("resume",)):
         raise ValueError(f"--resume goes on with the run's own settings; leave out {names}, or start a new run")
 
 
