@@ -42,7 +42,7 @@ def discriminants(fitted: Tensor, counts: Tensor) -> Tensor:
 
     With class sums C (K, d), counts n and the ridge solution W, the scatter within classes is ``S = A - C^T N^-1 C``
     for ``N = diag(n)``, and ``(S + gamma I)^-1 C^T N^-1 = W (N - C W)^-1``. The constant of a class, half its mean's
-    own discriminant, is carried by the fitted values, which sum up to 1 for each sample.
+    own discriminant, is carried by the fitted values, which sum up to 1 for each sample, but for what gamma takes.
 
     Args:
         fitted: C W, (K, K) float64: the fitted values summed over the samples of each class.

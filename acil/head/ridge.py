@@ -21,9 +21,6 @@ EPSILON = torch.finfo(torch.float64).eps
 # Weights with a larger relative error deserve a warning: float32 predictions would start to show it.
 TOLERATED_ERROR = 1e-6
 
-# Rows a power of two apart would compete for the same lines of a processor's cache.
-PADDING = 40
-
 # Of the trace: with a gamma of this share the estimated error is at most half of what is tolerated.
 SAFE_SHARE = 4 * EPSILON / TOLERATED_ERROR
 
@@ -158,10 +155,9 @@ def cross_validation_error(moments: FeatureMoments, scale: float, gamma: float) 
 
 
 def regularised(moments: FeatureMoments, ridge: float) -> Tensor:
-    """``A + ridge I``, (d, d) float64, with a little room after every row."""
-    counted = moments.autocorrelation
-    matrix = counted.new_empty(moments.dim, moments.dim + PADDING, dtype=torch.float64)[:, : moments.dim]
-    matrix.copy_(counted).diagonal().add_(ridge)
+    """``A + ridge I``, (d, d) float64."""
+    matrix = moments.autocorrelation.double()
+    matrix.diagonal().add_(ridge)
     return matrix
 
 
