@@ -63,11 +63,11 @@ def _factorise(lower: Tensor) -> int:
     if info := _factorise(first):
         return info
     width = LARGEST // 2
-    for rows in below.split(width):
+    for start in range(0, len(below), width):
+        rows = below[start : start + width]
         rows.copy_(torch.linalg.solve_triangular(first.t(), rows, upper=True, left=False))
     for start in range(0, len(last), width):
-        columns, rows = slice(start, start + width), slice(start, None)
-        last[rows, columns].addmm_(below[rows], below[columns].t(), alpha=-1)
+        last[start:, start : start + width].addmm_(below[start:], below[start : start + width].t(), alpha=-1)
     info = _factorise(last)
     return len(first) + info if info else 0
 
