@@ -20,7 +20,7 @@ CLASSES = 100
 
 def naive_recursion(inverse: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
     """The update of R as written in the paper, multiplied from left to right: d^3 per batch."""
-    system = torch.linalg.inv(torch.eye(len(rows), dtype=rows.dtype) + rows @ inverse @ rows.t())
+    system = torch.linalg.inv(torch.eye(len(rows)).to(rows) + rows @ inverse @ rows.t())
     return inverse - inverse @ rows.t() @ system @ rows @ inverse
 
 
@@ -38,7 +38,7 @@ def compare(dim: int, rows: int, device: torch.device) -> Table:
         "ExactHead, 8 bits, a phase of 4 batches": seconds(lambda: exact.learn_phase([(features, labels)] * 4), 2) / 4,
         "ExactHead, 16 bits": seconds(lambda: wide.learn(features, labels), 2),
         "RecursiveHead": once(lambda: RecursiveHead(dim).to(device).learn(features, labels)),
-        "recursion, left to right": once(lambda: naive_recursion(torch.eye(dim, dtype=torch.float64) * 10, doubles)),
+        "recursion, left to right": once(lambda: naive_recursion(10 * torch.eye(dim).to(doubles), doubles)),
         "int8 product alone, all d x d": seconds(lambda: exact_kernel(device)(transposed, integers), 5),
         "float64 product alone, all d x d": seconds(lambda: doubles.t() @ doubles, 1),
     }
