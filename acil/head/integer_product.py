@@ -2,7 +2,7 @@
 
 Two kernels can be exact: int8 x int8 -> int32 (``torch._int_mm``), and float32 on few enough rows that every
 partial sum is an integer below 2^24. Some processors saturate int8 products, some lack a fast int8 kernel, and
-reduced-precision modes (TF32, bfloat16) break the float32 one. So both are tried on a random product, once per process
+reduced-precision modes (TF32, bfloat16) break the float32 one. So both are tried on random products, once per process
 and device, and the faster of those that are exact is used. Either way the result is the same integers.
 
 Rows of 16 bits are split into two balanced digits in base 255, each of which is a row of int8.
@@ -10,6 +10,7 @@ Rows of 16 bits are split into two balanced digits in base 255, each of which is
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,8 +26,14 @@ Kernel = Callable[[Tensor, Tensor], Tensor]
 MAX_ROWS_INT32 = 131_072
 MAX_ROWS_FLOAT32 = 1_040
 
+# Heights and inner sizes of the products that a kernel is tried on; the last one is timed.
+TRIED_SIZES = ((64, 64), (128, 320), (256, 2_048))
+
 # Widths of the blocks on and above the diagonal; wide enough for the kernel to run at full speed.
 BLOCK_WIDTH = 1_024
+
+# int8 kernels refuse some sizes and compute others wrongly; what they multiply is padded to multiples of this.
+ALIGNMENT = 64
 
 # Two digits in -127..127 hold every integer up to 127 * 255 + 127.
 BASE = 255
@@ -41,21 +48,23 @@ def gram_stripes(rows: Tensor) -> list[Tensor]:
     Returns:
         stripes (at most ``BLOCK_WIDTH``, d - start), int32 where the sums fit and int64 otherwise.
     """
-    multiply = exact_kernel(rows.device)
+    multiply, dim = exact_kernel(rows.device), rows.shape[1]
     factors: list[tuple[Tensor, Tensor, int]] = []  # (d, n) and (n, d) int8, and the weight of their product
     for part in torch.split(rows, MAX_ROWS_INT32):
         digits = _weighted_digits(part)
         transposed = [(digit.t().contiguous(), weight) for digit, weight in digits]
+        if rows.is_cuda:  # its kernel reads both factors along n
+            digits = [(digit.t(), weight) for digit, weight in transposed]
         factors += [(left, right, one * other) for left, one in transposed for right, other in digits]
     stripes = []
-    for start in range(0, rows.shape[1], BLOCK_WIDTH):
+    for start in range(0, dim, BLOCK_WIDTH):
         (left, right, weight), *others = factors
         stripe = multiply(left[start : start + BLOCK_WIDTH], right[:, start:])
         if others:
             stripe = weight * stripe.long()
         for left, right, weight in others:
             stripe.add_(multiply(left[start : start + BLOCK_WIDTH], right[:, start:]), alpha=weight)
-        stripes.append(stripe)
+        stripes.append(stripe[: dim - start, : dim - start])
     return stripes
 
 
@@ -75,11 +84,13 @@ def add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
         right: (n, b), likewise.
     """
     multiply = exact_kernel(left.device)
+    height, width = total.shape
     for left_digit, left_weight in _weighted_digits(left):
         for right_digit, right_weight in _weighted_digits(right):
             parts = torch.split(left_digit, MAX_ROWS_INT32), torch.split(right_digit, MAX_ROWS_INT32)
             for some_left, some_right in zip(*parts, strict=True):
-                total.add_(multiply(some_left.t().contiguous(), some_right), alpha=left_weight * right_weight)
+                product = multiply(some_left.t().contiguous(), some_right)[:height, :width]
+                total.add_(product, alpha=left_weight * right_weight)
 
 
 def class_sums(rows: Tensor, positions: Tensor, classes: int) -> Tensor:
@@ -100,10 +111,16 @@ def class_sums(rows: Tensor, positions: Tensor, classes: int) -> Tensor:
 
 
 def _weighted_digits(rows: Tensor) -> list[tuple[Tensor, int]]:
+    """int8 digits of (n, d) rows, padded with zeros, each with its weight."""
     if rows.dtype == torch.int8:
-        return [(rows, 1)]
+        return [(_aligned(rows), 1)]
     high, low = _digits(rows)
-    return [(high, BASE), (low, 1)]
+    return [(_aligned(high), BASE), (_aligned(low), 1)]
+
+
+def _aligned(matrix: Tensor) -> Tensor:
+    below, beside = (-size % ALIGNMENT for size in matrix.shape)
+    return F.pad(matrix, (0, beside, 0, below)) if below or beside else matrix
 
 
 def _digits(rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -115,26 +132,25 @@ def _digits(rows: Tensor) -> tuple[Tensor, Tensor]:
 
 @cache
 def exact_kernel(device: torch.device) -> Kernel:
-    """The faster of the kernels that prove exact on this device."""
-    generator = torch.Generator().manual_seed(0)
-    left = torch.randint(-127, 128, (256, 2_000), generator=generator, dtype=torch.int8)
-    left[0] = 127  # the extremes are where saturating hardware shows
-    left[1] = -127
-    expected = (left.double() @ left.double().t()).long()
-    left = left.to(device)
-    right = left.t()
-    seconds: dict[Kernel, float] = {}
-    for kernel in (_int8_product, _float32_product):
-        try:
-            exact = torch.equal(kernel(left, right).cpu().long(), expected)
-        except RuntimeError:  # the kernel does not exist on this device
-            continue
-        if exact:
-            seconds[kernel] = _seconds(kernel, left, right)
+    """The faster of the kernels that prove exact on this device, for sizes that are multiples of ``ALIGNMENT``."""
+    seconds = {kernel: _seconds(kernel, device) for kernel in (_int8_product, _float32_product)}
     return min(seconds, key=lambda kernel: seconds[kernel])
 
 
-def _seconds(kernel: Kernel, left: Tensor, right: Tensor) -> float:
+def _seconds(kernel: Kernel, device: torch.device) -> float:
+    """How long a product takes; infinite where the kernel does not exist or is not exact on this device."""
+    generator = torch.Generator().manual_seed(0)
+    for size, inner in TRIED_SIZES:
+        left = torch.randint(-127, 128, (size, inner), generator=generator, dtype=torch.int8)
+        left[0] = 127  # the extremes are where saturating hardware shows
+        left[1] = -127
+        expected = (left.double() @ left.double().t()).long()
+        left, right = left.to(device), left.t().contiguous().to(device)
+        try:
+            if not torch.equal(kernel(left, right).cpu().long(), expected):
+                return math.inf
+        except RuntimeError:  # the kernel does not exist on this device
+            return math.inf
     start = time.perf_counter()
     for _ in range(3):
         result = kernel(left, right)
@@ -144,12 +160,12 @@ def _seconds(kernel: Kernel, left: Tensor, right: Tensor) -> float:
 
 def _int8_product(left: Tensor, right: Tensor) -> Tensor:
     """(a, n) @ (n, b) int8 -> int32, for n up to ``MAX_ROWS_INT32``."""
-    rows, columns = left.shape[0], right.shape[1]
-    if left.is_cuda:  # its kernel wants sizes in multiples of 8, and more than 16 rows
-        inner = -left.shape[1] % 8
-        left = F.pad(left, (0, inner, 0, max(24, rows + -rows % 8) - rows))
-        right = F.pad(right, (0, -columns % 8, 0, inner))
-    return torch._int_mm(left, right)[:rows, :columns]
+    if not right.is_cuda:
+        return torch._int_mm(left, right)
+    try:
+        return torch._int_mm(left, right.t().contiguous().t())  # where it lies along n already, nothing is copied
+    except RuntimeError:  # cuBLAS has no kernel for some sizes on some devices
+        return _float32_product(left, right)
 
 
 def _float32_product(left: Tensor, right: Tensor) -> Tensor:

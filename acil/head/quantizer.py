@@ -16,7 +16,7 @@ CALIBRATION_VALUES = 4_000_000
 CALIBRATION_QUANTILE = 0.9999
 # 16 bits have steps to spare: values up to twice the largest of calibration fit.
 HEADROOM = 2.0
-# Rows rounded at a time: few enough to stay in the processor's cache from one operation to the next.
+# Rows rounded at a time on a CPU: few enough to stay in its cache from one operation to the next.
 CACHED_ROWS = 128
 # The largest integers: int8 without -128, and what two such digits in base 255 can hold.
 LEVELS = {8: 127, 16: 127 * 255 + 127}
@@ -94,16 +94,13 @@ class Quantizer(nn.Module):
             raise ValueError("the scale is not fixed yet; call calibrate first")
         features, step = self._comparable(features)
         integers = torch.int8 if self.bits == 8 else torch.int16
-        parts = [
-            (part / step).round_().clamp_(-self.levels, self.levels).to(integers)
-            for part in torch.split(features, CACHED_ROWS)
-        ]
+        parts = [(part / step).round_().clamp_(-self.levels, self.levels).to(integers) for part in _parts(features)]
         return torch.cat(parts)
 
     def count_clipped(self, features: Tensor) -> None:
         """Add these learned values to the count behind ``clipped_share``."""
         features, step = self._comparable(features)
-        for part in torch.split(features, CACHED_ROWS):
+        for part in _parts(features):
             self.clipped += torch.count_nonzero(part.abs() > step * (self.levels + 0.5))
         self.quantized += features.numel()
 
@@ -128,3 +125,7 @@ class Quantizer(nn.Module):
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self.scale = scale.to(self.scale.device)
         return self
+
+
+def _parts(features: Tensor) -> tuple[Tensor, ...]:
+    return (features,) if features.is_cuda else torch.split(features, CACHED_ROWS)
