@@ -1,6 +1,8 @@
-"""Tables of robust and open-set training on real images; every row is a command that can be run by itself.
+r"""Tables of robust and open-set training on real images; every row is a command that can be run by itself.
 
     python benchmarks/robustness.py --data folder:cifar-10 --foreign folder:tiny-imagenet-32 --output runs/robustness
+    python benchmarks/robustness.py --data folder:cifar-10 --foreign folder:tiny-imagenet-32 --tables detection \
+        --train-per-class 0 --output runs/full -- --image-size 32 --backbone resnet20 --padding 4 --device cuda
 
 Rows that are there already are not run again, so an interrupted call goes on where it was. Writes robustness.md,
 robustness.csv and robustness.png beside the rows' JSON files.
@@ -16,7 +18,7 @@ import shlex
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +36,7 @@ CLIP = {"symmetric:0.2": "1", "symmetric:0.5": "1", "asymmetric:0.4": "1", "inst
 ETA = {"symmetric:0.2": "2.5", "symmetric:0.5": "2.5", "asymmetric:0.4": "3", "instance:0.4": "3.5"}
 LOSSES = {"CE": "ce", "GCE": "gce", "SCE": "sce", "NCE+AGCE": "nce+agce"}
 TAILS = {"rho 0.01": "exp:0.01", "rho 0.1": "exp:0.1"}
+TABLES = ["noise", "long tail", "detection"]
 HEADLINES = ("CE", "CE + LogitClip", "CE + ODNL")
 
 # Classes of Tiny-ImageNet that show what CIFAR-10 shows: cats, dogs, frogs, birds, deer, cars, trucks, buses and boats.
@@ -95,9 +98,10 @@ def detection_rows(seeds: int, foreign_test: str) -> Iterable[Row]:
         yield Row("detection", "clean labels", "CE + LogitNorm", seed, (*against, "--logit-norm", "0.04"))
 
 
-def all_rows(seeds: int, foreign: str) -> list[Row]:
+def all_rows(seeds: int, foreign: str, tables: Sequence[str]) -> list[Row]:
     """Rows in the order of their worth: first seeds of headlines first."""
     rows = [*noise_rows(seeds), *tail_rows(seeds), *detection_rows(seeds, f"{foreign}/val")]
+    rows = [row for row in rows if row.table in tables]
     return sorted(rows, key=lambda row: row.seed + (row.table == "noise" and row.method not in HEADLINES) / 2)
 
 
@@ -106,7 +110,7 @@ def command(row: Row, options: argparse.Namespace) -> list[str]:
     script = str(Path(__file__).with_name("train_classifier.py"))
     common = ["--data", options.data, "--image-size", "16", "--foreign", f"{options.foreign}/train"]
     common += ["--train-per-class", str(options.train_per_class), "--seed", str(row.seed)]
-    return [sys.executable, script, *common, "--without", *KNOWN_IN_TINY_IMAGENET, *row.options]
+    return [sys.executable, script, *common, "--without", *KNOWN_IN_TINY_IMAGENET, *row.options, *options.common]
 
 
 def run(row: Row, options: argparse.Namespace) -> str:
@@ -252,9 +256,11 @@ def main() -> None:
     parser.add_argument("--train-per-class", type=int, default=1_000)
     parser.add_argument("--seeds", type=int, default=3, help="seeds of the headline rows; the others have one")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="rows at a time, with one thread each")
+    parser.add_argument("--tables", nargs="+", choices=TABLES, default=TABLES)
+    parser.add_argument("common", nargs="*", help="further options of every row, after --")
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
-    rows = all_rows(options.seeds, options.foreign)
+    rows = all_rows(options.seeds, options.foreign, options.tables)
     run_missing(rows, options)
     write_tables(rows, options)
 
