@@ -127,6 +127,7 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
         len(class_names),
         epochs=options.epochs,
         learning_rate=options.learning_rate,
+        batch_size=options.batch_size,
         criterion=criterion(options),
         device=options.device,
         plugins=[*plugins, CropFlipAugmentation(options.padding), watch],
@@ -177,6 +178,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--backbone", default="convnet")
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--learning-rate", type=float, default=0.1)
+    parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--padding", type=int, default=1, help="pixels added at each side before a random crop")
     parser.add_argument("--evaluate-every", type=int, default=6, metavar="EPOCHS")
     parser.add_argument("--seed", type=int, default=0)

@@ -168,11 +168,11 @@ def test_robust_base_training_runs_there(method: str) -> None:
     training = base_training(
         create_backbone("convnet"),
         7,
-        epochs=8,
+        epochs=20,
         criterion=LogitClip(nn.CrossEntropyLoss(), tau=1.0),
         device="cuda",
         plugins=[open_set_plugin(method, images(100)[0]), CropFlipAugmentation()],
     )
     training.train(nc_benchmark(data, data, 1, task_labels=False).train_stream[0], eval_streams=[])
     assert next(training.model.parameters()).is_cuda
-    assert classifier_accuracy(training, data) > 0.3  # by chance 0.14
+    assert classifier_accuracy(training, data) > 0.25  # by chance 0.14
