@@ -13,6 +13,7 @@ import argparse
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 
 from buffer_sizes import METHODS
 from buffer_sizes import Row as SizeRow
@@ -68,11 +69,11 @@ def _average_and_last(row: Row | None) -> str:
 
 def time_lines(folder: ComparisonFolder, found: Sequence[Row]) -> list[str]:
     """What learning costs beside the extraction of features."""
-    extraction = folder.base_facts(0)["extraction_seconds"]
+    extraction = fmean(folder.base_facts(seed)["extraction_seconds"] for seed in range(folder.comparison.seeds))
     lines = []
     for row in found:
         if row.method == "acil" and row.records:
-            records = row.records[0]
+            records = row.timed[0]
             samples = sum(record.samples for record in records)
             features = extraction * samples
             head = sum(record.learning_seconds for record in records) - features

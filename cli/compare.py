@@ -83,7 +83,7 @@ def _names(context: click.Context, parameter: click.Parameter, value: str) -> tu
     "--resume",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="COMPARISON",
-    help="Go on with an interrupted comparison, with its own settings.",
+    help="Go on with an interrupted comparison, with its own settings; on another machine give its --device.",
 )
 @click.pass_context
 def compare(
@@ -101,9 +101,12 @@ def compare(
     from acil.cli.comparison_views import view, write_views
     from acil.cli.console import progress, stdout
     from acil.cli.contests import fight_missing
+    from acil.cli.device import usable_device
 
     if resume is not None:
         folder = ComparisonFolder.open(resume)
+        if options_given(context, besides=("resume", "jobs")):
+            folder.use_device(usable_device(str(options["device"])))
     else:
         comparison = _comparison(options)
         name = str(options["data"]).partition(":")[0]
@@ -152,5 +155,5 @@ def _comparison(options: dict[str, Any]) -> Comparison:
 
 
 def _refuse_other_options(context: click.Context) -> None:
-    if names := options_given(context, besides=("resume", "jobs")):
+    if names := options_given(context, besides=("resume", "jobs", "device")):
         raise ValueError(f"--resume goes on with its own settings; leave out {names}, or compare anew")

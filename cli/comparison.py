@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +114,7 @@ class ComparisonFolder:
         except OSError as error:
             raise ValueError(f"cannot make the folder {path}: {error.strerror}; choose another folder") from error
         write_atomically(path / COMMAND, (command + "\n").encode())
-        write_atomically(path / CONFIG, (json.dumps(asdict(comparison), indent=2) + "\n").encode())
+        _write_config(path, comparison)
         return cls(path, comparison)
 
     @classmethod
@@ -145,6 +145,21 @@ class ComparisonFolder:
     def features_file(self, seed: int) -> Path:
         """The features of all samples by that network."""
         return self.path / f"features-{seed}.safetensors"
+
+    def use_device(self, device: str) -> None:
+        """Go on with another device from now on; what was fought on the former one stays."""
+        experiment = {**self.comparison.experiment, "device": device}
+        self.comparison = replace(self.comparison, experiment=experiment)
+        _write_config(self.path, self.comparison)
+
+    def missing_bases(self) -> list[int]:
+        """The seeds that lack base training, or the features that their missing contests need."""
+        unfinished = {contest.seed for contest in self.missing()}
+        return [
+            seed
+            for seed in range(self.comparison.seeds)
+            if not self.base_facts(seed) or (seed in unfinished and not self.features_file(seed).exists())
+        ]
 
     def missing(self) -> list[Contest]:
         """The contests that are not fought to their end."""
@@ -190,3 +205,7 @@ class ComparisonFolder:
 
     def _failure_file(self, contest: Contest) -> Path:
         return self.path / CONTESTS / f"{contest.name}.error"
+
+
+def _write_config(path: Path, comparison: Comparison) -> None:
+    write_atomically(path / CONFIG, (json.dumps(asdict(comparison), indent=2) + "\n").encode())

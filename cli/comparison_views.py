@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import statistics
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from acil.cli import metrics
 from acil.cli.comparison import Comparison, ComparisonFolder, Contest, Outcome
@@ -31,6 +32,8 @@ class Row:
         method: its name.
         phases: increments.
         records: of every phase, for each seed.
+        timed: those of the seeds that ran on the comparison's present device, whose seconds compare; of all where none
+            did.
         kept_bytes: after the last phase, of the first seed.
         keeps_data: whether samples are among it.
         error: why it failed on a seed; None where it did not.
@@ -39,6 +42,7 @@ class Row:
     method: str
     phases: int
     records: list[list[PhaseRecord]]
+    timed: list[list[PhaseRecord]]
     kept_bytes: int
     keeps_data: bool
     error: str | None
@@ -46,6 +50,10 @@ class Row:
     def values(self, figure: Callable[[Sequence[PhaseRecord]], float | None]) -> list[float]:
         """A figure of each seed."""
         return [value for records in self.records if (value := figure(records)) is not None]
+
+    def seconds(self) -> list[float]:
+        """Mean learning time of an increment, the extraction of features included, of each seed that was timed."""
+        return [statistics.fmean(record.learning_seconds for record in one[1:] or one) for one in self.timed]
 
 
 def rows(folder: ComparisonFolder) -> list[Row]:
@@ -60,13 +68,8 @@ def rows(folder: ComparisonFolder) -> list[Row]:
         for method in comparison.methods:
             outcomes = [folder.outcome(Contest(method, phases, seed)) for seed in range(comparison.seeds)]
             if ended := [outcome for outcome in outcomes if outcome is not None]:
-                found.append(_row(method, phases, ended))
+                found.append(_row(method, phases, ended, comparison.experiment["device"]))
     return found
-
-
-def seconds_per_phase(records: Sequence[PhaseRecord]) -> float:
-    """Mean learning time of an increment, the extraction of features included."""
-    return statistics.fmean(record.learning_seconds for record in records[1:] or records)
 
 
 def view(folder: ComparisonFolder) -> RenderableType:
@@ -116,13 +119,15 @@ def _records(outcome: Outcome | None) -> list[PhaseRecord]:
     return [] if outcome is None else outcome.records
 
 
-def _row(method: str, phases: int, outcomes: Sequence[Outcome]) -> Row:
+def _row(method: str, phases: int, outcomes: Sequence[Outcome], device: str) -> Row:
     fought = [outcome for outcome in outcomes if outcome.error is None]
+    timed = [outcome for outcome in fought if outcome.environment["device"].startswith(device)] or fought
     errors = [outcome.error for outcome in outcomes if outcome.error is not None]
     return Row(
         method=method,
         phases=phases,
         records=[outcome.records for outcome in fought],
+        timed=[outcome.records for outcome in timed],
         kept_bytes=fought[0].kept_bytes[-1] if fought else 0,
         keeps_data=any(outcome.keeps_data for outcome in fought),
         error=errors[0] if errors else None,
@@ -141,7 +146,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         spread(row.values(metrics.average_incremental_accuracy)),
         spread(row.values(metrics.last_accuracy)),
         spread(row.values(metrics.forgetting)),
-        f"{statistics.fmean(row.values(seconds_per_phase)):.3g}",
+        f"{statistics.fmean(row.seconds()):.3g}",
         f"{row.kept_bytes / 1e6:.3g}",
         "kept" if row.keeps_data else "none",
     )
@@ -162,15 +167,8 @@ def _as_csv(found: Sequence[Row]) -> str:
     spreads = [f"{figure}{part}" for figure in figures for part in ("", "_deviation")]
     writer.writerow(["phases", "method", "seeds", *spreads, "kept_bytes", "keeps_data", "error"])
     for row in found:
-        values = [
-            row.values(figure)
-            for figure in (
-                metrics.average_incremental_accuracy,
-                metrics.last_accuracy,
-                metrics.forgetting,
-                seconds_per_phase,
-            )
-        ]
+        figures_of_row = metrics.average_incremental_accuracy, metrics.last_accuracy, metrics.forgetting
+        values = [*(row.values(figure) for figure in figures_of_row), row.seconds()]
         cells = [
             cell
             for of_seeds in values
@@ -203,12 +201,19 @@ def conditions(folder: ComparisonFolder) -> list[str]:
     """What the figures depend on, as a list."""
     comparison = folder.comparison
     outcomes = [folder.outcome(contest) for contest in comparison.contests()]
-    environment = next((outcome.environment for outcome in outcomes if outcome and outcome.environment), None)
+    found = [outcome.environment for outcome in outcomes if outcome and outcome.environment]
     lines = [f"- command: `{folder.command}`", *_base_lines(folder), *_budget_lines(comparison)]
-    if environment is not None:
-        versions = ", ".join(f"{name} {version}" for name, version in environment["versions"].items())
-        lines.append(f"- {environment['device']}, {environment['threads']} threads for each process; {versions}")
+    machines = Counter(map(_machine, found))
+    contests = (f"; {number} contests" if len(machines) > 1 else "" for number in machines.values())
+    lines += [f"- {machine}{number}" for machine, number in zip(machines, contests, strict=True)]
+    if len(machines) > 1:
+        lines.append(f"- seconds are those of {comparison.experiment['device']}")
     return lines
+
+
+def _machine(environment: Mapping[str, Any]) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in environment["versions"].items())
+    return f"{environment['device']}, {environment['threads']} threads for each process; {versions}"
 
 
 def _base_lines(folder: ComparisonFolder) -> list[str]:
@@ -224,10 +229,11 @@ def _base_lines(folder: ComparisonFolder) -> list[str]:
         accuracy = spread([training["accuracy"] for training in trained])
         seconds = statistics.fmean(training["seconds"] for training in trained)
         settings = folder.comparison.experiment
+        where = ", ".join(dict.fromkeys(training["device"] for training in trained))
         lines.insert(
             0,
-            f"- backbone {settings['backbone']}: {settings['epochs']} epochs on the base phase, {seconds:.0f} s, "
-            f"its own classifier is right on {accuracy} % of the base classes' test images",
+            f"- backbone {settings['backbone']}: {settings['epochs']} epochs on the base phase, {seconds:.0f} s on "
+            f"{where}; its own classifier is right on {accuracy} % of the base classes' test images",
         )
     return lines
 

@@ -28,22 +28,25 @@ from acil.strategies.contenders import CONTENDERS, Contender, Phase, Start
 
 
 def prepare_base(folder: ComparisonFolder, seed: int) -> None:
-    """Train the network on the base phase of a seed, and extract the features of all samples with it."""
+    """Train the network on the base phase of a seed, if that was not done, and extract the features of all samples."""
     settings = folder.comparison.settings(seed)
     experiment = Experiment.prepare(settings)
     seed_everything(seed)
+    facts = folder.base_facts(seed) or {"base_training": None, "augmentation": experiment.source.augmentation}
     learner = experiment.new_learner()
-    facts: dict[str, Any] = {"base_training": None, "augmentation": experiment.source.augmentation}
     if not experiment.source.is_features:
         assert isinstance(learner.backbone, Backbone)
-        if needs_base_training(learner):
+        if folder.network_file(seed).exists() and folder.base_facts(seed):
+            learner.backbone.load_state_dict(_load_network(folder.network_file(seed)).backbone.state_dict())
+        elif needs_base_training(learner):
             checkpoint = folder.path / f"checkpoint-{seed}.pt"
-            training, facts["base_training"] = train_backbone(experiment, learner, checkpoint, Progress(disable=True))
-            network = training.model
+            training, trained = train_backbone(experiment, learner, checkpoint, Progress(disable=True))
+            facts["base_training"] = {**trained, "device": environment(settings)["device"]}
+            _save_network(training.model, folder.network_file(seed))
             checkpoint.unlink()
         else:
             network = ClassifierNetwork(learner.backbone, experiment.source.num_classes)
-        _save_network(network, folder.network_file(seed))
+            _save_network(network, folder.network_file(seed))
     started = time.perf_counter()
     tensors = {}
     for part, data in (("train", experiment.source.train), ("test", experiment.source.test)):

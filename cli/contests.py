@@ -89,8 +89,7 @@ def cores() -> int:
 
 
 def _prepare_bases(folder: ComparisonFolder, most: int, bar: Progress) -> None:
-    seeds = folder.comparison.seeds
-    missing = [seed for seed in range(seeds) if not folder.base_facts(seed)]
+    seeds, missing = folder.comparison.seeds, folder.missing_bases()
     task = bar.add_task("base training and features", total=seeds, completed=seeds - len(missing))
     with Processes(folder, max(1, min(most, len(missing)))) as processes:
         for future in [processes.start(str(seed)) for seed in missing]:

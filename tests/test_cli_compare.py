@@ -91,6 +91,30 @@ def test_resuming_fights_what_is_missing_and_nothing_else(folder: Path, tmp_path
     assert [phase["correct"] for phase in after["phases"]] == [phase["correct"] for phase in before["phases"]]
 
 
+def test_a_comparison_goes_on_without_its_features_and_on_another_device(folder: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "moved"
+    shutil.copytree(folder, moved)
+    (moved / "features-0.safetensors").unlink()  # large, so that they are left behind
+    config = json.loads((moved / "comparison.json").read_text())
+    config["experiment"]["device"] = "cuda:7"
+    (moved / "comparison.json").write_text(json.dumps(config))
+    file = moved / "contests" / "acil-4-0.json"
+    before = json.loads(file.read_text())
+    file.unlink()
+    other = moved / "contests" / "acil-2-0.json"
+    content = json.loads(other.read_text())
+    content["environment"]["device"] = "cuda:7 (a GPU)"
+    other.write_text(json.dumps(content))
+    result = acil("compare", "--resume", moved, "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    after = json.loads(file.read_text())
+    assert [phase["digest"] for phase in after["phases"]] == [phase["digest"] for phase in before["phases"]]
+    page = (moved / "comparison.md").read_text()
+    assert "cuda:7 (a GPU), " in page
+    assert "; 9 contests" in page
+    assert "seconds are those of cpu" in page
+
+
 def test_a_method_that_fails_is_a_row_that_says_so(folder: Path, tmp_path: Path) -> None:
     failing = tmp_path / "failing"
     shutil.copytree(folder, failing)
