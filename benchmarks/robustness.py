@@ -221,7 +221,8 @@ def write_tables(rows: list[Row], options: argparse.Namespace) -> None:
                 accuracies = [f"{one[name]:.4f}" for name in ("last", "best", "fitted_labels", "ridge")]
                 typed = "python benchmarks/" + shlex.join(command(row, options)[1:]).partition("benchmarks/")[2]
                 writer.writerow([row.table, row.world, row.method, row.seed, *accuracies, round(one["seconds"]), typed])
-    draw(figures, options.output / "robustness.png")
+    if any(table == "noise" for table, _, _ in figures):
+        draw(figures, options.output / "robustness.png")
 
 
 def draw(figures: Figures, picture: Path) -> None:
