@@ -50,7 +50,7 @@ def find_method(name: str) -> Method:
 def create_learner(
     backbone: nn.Module,
     *,
-    method: str = "acil",
+    method: str = "lda",
     buffer_size: int = 2048,
     gamma: Gamma = "auto",
     bits: int = 8,
@@ -64,7 +64,8 @@ def create_learner(
 
     Args:
         backbone: maps images (n, C, H, W) to features (n, f).
-        method: "acil" (the published one), "fourier", "lda", "gkeal" or "ds-al".
+        method: "lda" (on average the best of those that are exact), "acil" (the published one), "fourier", "gkeal" or
+            "ds-al".
         buffer_size: width d of the buffer layer.
         gamma: ridge, above 0, or "auto".
         bits: of a quantised feature, 8 or 16.
@@ -86,7 +87,7 @@ def create_learner(
         num_features = backbone.num_features
     buffer = parts.buffer(num_features, buffer_size, seed)
     if recursive and parts.head is not ExactHead:
-        raise ValueError(f"{method} has a head of its own; leave the recursion out")
+        raise ValueError(f"{method} has no recursion; leave it out, or choose method='acil'")
     head = RecursiveHead(buffer_size, gamma) if recursive else parts.head(buffer_size, gamma, bits)
     return AnalyticLearner(
         backbone,

@@ -28,7 +28,7 @@ from acil.cli.experiment import Experiment
 from acil.cli.results import MODEL_FILE, RunFolder
 from acil.cli.settings import RunSettings
 from acil.evaluate import count_correct
-from acil.head.ridge import CLASSIFIERS_SHARE, choose_gamma
+from acil.head.ridge import choose_gamma
 
 DECADES = [10.0**power for power in range(-5, 6)]
 CURVES = {"acil": "#0072b2", "fourier": "#d55e00", "lda": "#009e73"}
@@ -152,7 +152,7 @@ def gamma_curve(features: Features, method: str, dim: int, progress: Progress) -
         curve.automatic.append(100 * count_correct(learner, *features.test).accuracy)
         if not seed:
             curve.chosen = head.chosen_gamma
-            curve.minimiser = choose_gamma(head.moments, float(head.quantizer.scale)) / CLASSIFIERS_SHARE
+            curve.minimiser = choose_gamma(head.moments, float(head.quantizer.scale), share=1.0)
         curve.decades.append([accuracy_at(gamma, learner, features) for gamma in DECADES])
         progress.advance(task)
     return curve

@@ -36,10 +36,8 @@ Examples:
 @experiment_options
 @click.option(
     "--method",
-    type=click.Choice(["acil", "fourier", "lda", "gkeal", "ds-al"]),
-    default="acil",
-    show_default=True,
-    help="Buffer layer and head.",
+    type=click.Choice(["lda", "acil", "fourier", "gkeal", "ds-al"]),
+    help="Buffer layer and classifier; acil is as published.  [default: lda; acil for the recursion]",
 )
 @click.option(
     "--head",
@@ -99,7 +97,9 @@ def run(
         experiment = prepare(settings, ranks)
         folder.append("resumed")
     else:
-        settings = RunSettings(**{**options, "device": usable_device(str(options["device"]))})  # type: ignore[arg-type]
+        method = options["method"] or ("acil" if options["head"] == "recursive" else "lda")
+        device = usable_device(str(options["device"]))
+        settings = RunSettings(**{**options, "method": method, "device": device})  # type: ignore[arg-type]
         settings = settings.with_image_size()
         experiment = prepare(settings, ranks)
         # So that a bad backbone, loss or source of images is refused before there is a folder.

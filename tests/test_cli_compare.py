@@ -48,7 +48,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_acil_is_what_acil_run_gives(folder: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    result = acil("run", "--phases", 4, *SETTINGS, "--output", run)
+    result = acil("run", "--method", "acil", "--phases", 4, *SETTINGS, "--output", run)
     assert result.exit_code == 0, result.output
     alone = json.loads((run / "summary.json").read_text())
     outcome = ComparisonFolder.open(folder).outcome(Contest("acil", 4, 0))

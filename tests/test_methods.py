@@ -71,10 +71,10 @@ def test_sixteen_bits_are_nearer_to_float64_than_eight() -> None:
 def test_the_recursion_takes_the_place_of_the_exact_head_only() -> None:
     learner = create_learner(nn.Identity(), method="gkeal", gamma=0.1, recursive=True, num_features=10, buffer_size=8)
     assert isinstance(learner.head, RecursiveHead)
-    with pytest.raises(ValueError, match="head of its own"):
+    with pytest.raises(ValueError, match="has no recursion"):
         create_learner(nn.Identity(), method="ds-al", gamma=0.1, recursive=True, num_features=10)
     with pytest.raises(ValueError, match="give a number"):
-        create_learner(nn.Identity(), recursive=True, num_features=10)
+        create_learner(nn.Identity(), method="acil", recursive=True, num_features=10)
 
 
 def test_a_method_that_does_not_exist_is_named_with_those_that_do() -> None:

@@ -21,7 +21,8 @@ class DiscriminantHead(ExactHead):
 
     Args:
         dim: width d of an expanded feature.
-        gamma: added to the scatter within classes, above 0; "auto" takes the ridge that suits regression.
+        gamma: added to the scatter within classes, above 0; "auto" takes the ridge of least cross-validation error,
+            as shrunk fitted values do not harm discriminants.
         bits: 8 or 16.
 
     References:
@@ -30,6 +31,7 @@ class DiscriminantHead(ExactHead):
     """
 
     name = "discriminant"
+    gamma_share = 1.0
 
     def _solve(self, gamma: float) -> RidgeSolution:
         ridge = super()._solve(gamma)

@@ -12,7 +12,7 @@ from acil.errors import NotLearnedError
 from acil.head.base import AnalyticHead, Gamma
 from acil.head.moments import FeatureMoments
 from acil.head.quantizer import Quantizer
-from acil.head.ridge import RidgeSolution, choose_gamma, solve_ridge
+from acil.head.ridge import CLASSIFIERS_SHARE, RidgeSolution, choose_gamma, solve_ridge
 from acil.transaction import all_or_nothing, change_by_parts
 
 # Quantised rows gathered before they are multiplied: a longer product spreads the cost of adding it up.
@@ -49,6 +49,7 @@ class ExactHead(AnalyticHead):
     """
 
     name = "exact"
+    gamma_share = CLASSIFIERS_SHARE  # of what cross-validation would choose, taken by "auto"
 
     def __init__(self, dim: int, gamma: Gamma = 0.1, bits: int = 8) -> None:
         super().__init__(dim, gamma)
@@ -228,7 +229,7 @@ class ExactHead(AnalyticHead):
         key = moments.version, scale, self.gamma
         if self._solved is None or self._solved[0] != key or self._solved[1].weight.device != moments.classes.device:
             self._solved = None  # its factor would be a second large matrix beside the new one
-            gamma = choose_gamma(moments, scale) if self.gamma == "auto" else self.gamma
+            gamma = choose_gamma(moments, scale, self.gamma_share) if self.gamma == "auto" else self.gamma
             self._solved = key, self._solve(gamma)
         return self._solved[1]
 

@@ -99,18 +99,19 @@ def solve_targets(moments: FeatureMoments, targets: Tensor, scale: float, gamma:
     return RidgeSolution(weight, gamma, scale, factor, error)
 
 
-def choose_gamma(moments: FeatureMoments, scale: float) -> float:
+def choose_gamma(moments: FeatureMoments, scale: float, share: float = CLASSIFIERS_SHARE) -> float:
     """The ridge of least generalised cross-validation error, from the moments alone.
 
     ``GCV(gamma) = (RSS / n) / (1 - dof / n)^2`` with ``dof = d - gamma tr((A + gamma I)^-1)`` and, for one-hot
     targets and weights that solve the ridge system, ``RSS = n - tr(W^T C) - gamma |W|^2``. Decades are tried downhill
     until the error rises again; a parabola through the three best places the minimum. The squared error of one-hot
-    targets counts shrinkage as an error, which the largest logit does not feel: the choice is a tenth of the
+    targets counts shrinkage as an error, which the largest logit does not feel: the choice is a share of the
     minimiser, but never so small that the solve is ill-conditioned.
 
     Args:
         moments: A and C, of samples of at least one class.
         scale: the quantiser's step, above 0.
+        share: of the minimiser.
 
     Returns:
         gamma, in the units of the unquantised features: a function of the moments and the scale alone.
@@ -135,7 +136,7 @@ def choose_gamma(moments: FeatureMoments, scale: float) -> float:
     while lowest <= best + step <= highest and error(best + step) < error(best):
         best += step
     offset = _vertex(error(best - 1), error(best), error(best + 1)) if lowest < best < highest else 0.0
-    chosen = max(CLASSIFIERS_SHARE * math.pow(10.0, best + offset), SAFE_SHARE * trace)
+    chosen = max(share * math.pow(10.0, best + offset), SAFE_SHARE * trace)
     return float(f"{chosen:.3g}")  # the digits that mean something, whatever the last bits of the solves were
 
 
