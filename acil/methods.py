@@ -11,7 +11,7 @@ from torch import nn
 from acil.backbones import Backbone
 from acil.buffer import Buffer, FourierBuffer, GaussianKernelBuffer, LinearBuffer, RandomBuffer
 from acil.checks import check_image_shape, check_name
-from acil.head import AnalyticHead, DiscriminantHead, DualStreamHead, ExactHead, Gamma, RecursiveHead
+from acil.head import DiscriminantHead, DualStreamHead, ExactHead, Gamma, RecursiveHead
 from acil.learner import AnalyticLearner
 
 # 128 images of 224x224 pixels at once take a CPU half as long again as 16 and 16, and 2 GB. Fewer than 16 would be no
@@ -25,7 +25,7 @@ class Method:
     """A way to expand features, and a way to classify what comes out."""
 
     buffer: Callable[[int, int, int], Buffer]
-    head: Callable[[int, Gamma, int], AnalyticHead]
+    head: type[ExactHead] | type[DualStreamHead]
 
 
 METHODS = {

@@ -140,7 +140,7 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
     settled = outputs(network, test.inputs).argmax(dim=1)
     fitted = outputs(network, samples.inputs).argmax(dim=1)
     true = samples.true_targets if isinstance(samples, NoisyTensors) else samples.targets
-    learner = create_learner(network.backbone).to(options.device)
+    learner = create_learner(network.backbone, method="acil").to(options.device)
     learner.learn(samples.inputs, samples.targets)
     ridge = torch.cat([learner.predict(batch) for batch in test.inputs.split(BATCH)]).cpu()
     return {

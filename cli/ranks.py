@@ -84,7 +84,7 @@ def command(ranks: Ranks | None) -> list[str]:
 
 
 def _refuse_ranks(settings: RunSettings, ranks: Ranks) -> None:
-    if settings.head != "exact" or find_method(settings.method).head is not ExactHead:
+    if settings.head != "exact" or not issubclass(find_method(settings.method).head, ExactHead):
         option = f"--method {settings.method}" if settings.head == "exact" else f"--head {settings.head}"
         raise ValueError(
             f"{option} cannot be shared by {ranks.size} ranks, as what they learn has no exact sum; "

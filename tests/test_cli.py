@@ -103,7 +103,7 @@ def test_the_number_of_phases_does_not_change_what_is_learned(finished: Path, tm
 def test_info_tells_what_a_model_holds(finished: Path) -> None:
     result = acil("info", finished / "model.safetensors")
     assert result.exit_code == 0
-    for fact in ("convnet", "exact", "120", RunFolder.open(finished).phases()[-1].digest[:16]):
+    for fact in ("convnet", "discriminant", "120", RunFolder.open(finished).phases()[-1].digest[:16]):
         assert fact in result.output
 
 
