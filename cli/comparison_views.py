@@ -204,8 +204,9 @@ def conditions(folder: ComparisonFolder) -> list[str]:
     found = [outcome.environment for outcome in outcomes if outcome and outcome.environment]
     lines = [f"- command: `{folder.command}`", *_base_lines(folder), *_budget_lines(comparison)]
     machines = Counter(map(_machine, found))
-    contests = (f"; {number} contests" if len(machines) > 1 else "" for number in machines.values())
-    lines += [f"- {machine}{number}" for machine, number in zip(machines, contests, strict=True)]
+    for machine, number in machines.items():
+        contests = "1 contest" if number == 1 else f"{number} contests"
+        lines.append(f"- {machine}; {contests}" if len(machines) > 1 else f"- {machine}")
     if len(machines) > 1:
         lines.append(f"- seconds are those of {comparison.experiment['device']}")
     return lines

@@ -111,7 +111,7 @@ def test_a_comparison_goes_on_without_its_features_and_on_another_device(folder:
     assert [phase["digest"] for phase in after["phases"]] == [phase["digest"] for phase in before["phases"]]
     page = (moved / "comparison.md").read_text()
     assert "cuda:7 (a GPU), " in page
-    assert "; 9 contests" in page
+    assert "; 1 contest\n" in page  # the rest ran on the CPU, some of them perhaps with other numbers of threads
     assert "seconds are those of cpu" in page
 
 
