@@ -30,7 +30,7 @@ from acil.export import export_classifier
 from acil.extract import Progress, backbone_features, constant_batches, extract_features, scaled
 from acil.head import AnalyticHead, ExactHead, create_head
 from acil.serialize import fingerprint, load_tensors, save_tensors
-from acil.transaction import all_or_nothing
+from acil.transaction import all_or_nothing, uninterrupted
 
 # Rows whose moments are one product: more rows spread the cost of adding it up.
 LEARNING_ROWS = 4_096
@@ -245,8 +245,9 @@ class AnalyticLearner(nn.Module):
                 "differ here; start both from learner.fresh()"
             )
         labels, class_names = self._labels_of(other)
-        head.merge(others, labels)
-        self.class_names = class_names
+        with uninterrupted():
+            head.merge(others, labels)
+            self.class_names = class_names
 
     def fresh(self) -> AnalyticLearner:
         """A learner with a copy of the same frozen path, calibration included, that has learned nothing.

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from acil import AnalyticHead, ExactHead, RecursiveHead
 from acil.files import write_atomically
-from acil.head import integer_product
+from acil.head import exact, integer_product, moments
 from acil.transaction import uninterrupted
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -59,6 +60,69 @@ def test_moments_that_break_off_in_a_product_are_as_before(
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
+def interrupt_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C while the autocorrelation is being added to."""
+
+    def interrupted(total: Tensor, stripes: list[Tensor]) -> None:
+        signal.raise_signal(signal.SIGINT)
+        add_stripes(total, stripes)
+
+    add_stripes = moments.add_stripes
+    monkeypatch.setattr(moments, "add_stripes", interrupted)
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+@pytest.mark.parametrize("calibrated", [False, True])
+@pytest.mark.parametrize("learn", ["learn", "learn_phase"])
+def test_ctrl_c_during_a_change_leaves_all_of_it_or_nothing(
+    monkeypatch: pytest.MonkeyPatch, learn: str, calibrated: bool, parts: int
+) -> None:
+    monkeypatch.setattr(exact, "PRODUCT_ROWS", 30)
+    head, expected = ExactHead(DIM), ExactHead(DIM)
+    if calibrated:
+        head.learn(*samples(20, 0))
+        expected.learn(*samples(20, 0))
+    before = state(head)
+    phase = [samples(30, seed) for seed in range(1, parts + 1)] if learn == "learn_phase" else [samples(30, 1)]
+    with monkeypatch.context() as patch:
+        interrupt_changes(patch)
+        with pytest.raises(KeyboardInterrupt):
+            head.learn(*phase[0]) if learn == "learn" else head.learn_phase(phase)
+    expected.learn_phase(phase)
+    after = state(head)
+    outcomes = before, state(expected)
+    assert any(same(outcome, after) for outcome in outcomes)
+    assert same(after, before) == (len(phase) > 1)  # one part is learned whole; of several, none
+
+
+def test_ctrl_c_during_forgetting_and_merging_comes_after_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    head = ExactHead(DIM)
+    head.learn(*samples(20, 0))
+    alone, other = state(head), head.fresh()
+    other.learn(*samples(30, 1))
+    whole = head.fresh()
+    whole.merge(head)
+    whole.merge(other)
+    for change, outcome in ((head.merge, state(whole)), (head.subtract, alone)):
+        name = change.__name__
+        inner = getattr(head.moments, name)
+
+        def interrupted(*arguments: object, inner: Callable[..., None] = inner) -> None:
+            with uninterrupted():
+                signal.raise_signal(signal.SIGINT)
+                inner(*arguments)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(head.moments, name, interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                change(other)
+        assert same(state(head), outcome)
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
 def test_a_recursion_that_breaks_off_between_parts_is_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
     head = RecursiveHead(64, gamma=1.0)
     features, labels = torch.rand(2_500, 64), torch.arange(2_500) % 3
@@ -96,6 +160,7 @@ def test_a_failing_change_keeps_its_own_error() -> None:
 
 WRITER = """
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from acil.files import write_atomically
 for _ in range(30):

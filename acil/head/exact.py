@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -13,7 +15,7 @@ from acil.head.base import AnalyticHead, Gamma
 from acil.head.moments import FeatureMoments
 from acil.head.quantizer import Quantizer
 from acil.head.ridge import CLASSIFIERS_SHARE, RidgeSolution, choose_gamma, solve_ridge
-from acil.transaction import all_or_nothing, change_by_parts
+from acil.transaction import change_by_parts, uninterrupted
 
 # Quantised rows gathered before they are multiplied: a longer product spreads the cost of adding it up.
 PRODUCT_ROWS = 16_384
@@ -137,13 +139,13 @@ class ExactHead(AnalyticHead):
         """Add samples to the moments; see ``AnalyticHead.learn``."""
         self._check_samples(features, labels)
         if len(features):
-            with all_or_nothing(self.quantizer):
+            with self._quantizer_as_moments():
                 self.moments.add(self._quantized(features), labels)
 
     def learn_phase(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
         """Add the samples of all batches to the moments, in as few products as memory allows; or none of them."""
         self._solved = None  # its factor would be one large matrix more, beside the moments and a copy of them
-        with all_or_nothing(self.quantizer):
+        with self._quantizer_as_moments():
             change_by_parts(self.moments, self._gathered(batches), lambda part: self.moments.add(*part))
 
     def fresh(self) -> ExactHead:
@@ -180,9 +182,10 @@ class ExactHead(AnalyticHead):
             ValueError: widths, scales, bits or gammas differ; nothing has changed then.
         """
         self._check_compatible(other)
-        self.moments.subtract(other.moments)
-        self.quantizer.clipped -= other.quantizer.clipped
-        self.quantizer.quantized -= other.quantizer.quantized
+        with uninterrupted():
+            self.moments.subtract(other.moments)
+            self.quantizer.clipped -= other.quantizer.clipped
+            self.quantizer.quantized -= other.quantizer.quantized
 
     def merge(self, other: ExactHead, labels: Tensor | None = None) -> None:
         """Add everything that ``other`` learned; it is left as it is.
@@ -195,13 +198,28 @@ class ExactHead(AnalyticHead):
             ValueError: widths, scales, bits or gammas differ, or the labels do not fit; nothing has changed then.
         """
         self._check_compatible(other)
-        self.moments.merge(other.moments, labels)
-        self.quantizer.clipped += other.quantizer.clipped
-        self.quantizer.quantized += other.quantizer.quantized
+        with uninterrupted():
+            self.moments.merge(other.moments, labels)
+            self.quantizer.clipped += other.quantizer.clipped
+            self.quantizer.quantized += other.quantizer.quantized
 
     def digest(self) -> str:
         """SHA-256 of the moments: equal for equal samples, whatever their order and partition."""
         return self.moments.digest()
+
+    @contextmanager
+    def _quantizer_as_moments(self) -> Iterator[None]:
+        """Give the quantiser its state back if the block fails and the moments are as before.
+
+        Ctrl-C during a change of the moments is raised after it: the samples are learned then, and so is their scale.
+        """
+        before, samples = deepcopy(self.quantizer.state_dict()), self.moments.samples
+        try:
+            yield
+        except BaseException:
+            if self.moments.samples == samples:
+                self.quantizer.load_state_dict(before)
+            raise
 
     def _gathered(self, batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
         """Quantised rows and labels of many batches together."""
