@@ -60,6 +60,17 @@ def test_products_are_exact_in_every_precision_mode(kernel, precision: str, size
     assert torch.equal(product.cpu().long(), (left.double() @ right.double()).long())
 
 
+def test_the_int8_product_itself_takes_aligned_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fallback(left: Tensor, right: Tensor) -> Tensor:
+        raise AssertionError(f"cuBLAS refused {tuple(left.shape)} by {tuple(right.shape)}")
+
+    monkeypatch.setattr(integer_product, "_float32_product", fallback)
+    for rows, inner, columns in [(64, 64, 64), (64, 3_328, 128), (1_024, 4_096, 960), (192, 16_384, 64)]:
+        left = torch.ones(rows, inner, dtype=torch.int8, device=CUDA)
+        right = torch.ones(inner, columns, dtype=torch.int8, device=CUDA)
+        assert bool((_int8_product(left, right) == inner).all())
+
+
 @pytest.mark.parametrize("kernel", [_int8_product, _float32_product])
 @pytest.mark.parametrize(("n", "dim"), [(1, 1), (2, 3), (333, 45), (113, 300), (5_000, 1_100)])
 def test_moments_of_any_size_are_exact(monkeypatch: pytest.MonkeyPatch, kernel, n: int, dim: int) -> None:

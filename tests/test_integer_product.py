@@ -104,6 +104,20 @@ def test_an_inexact_kernel_is_never_chosen(monkeypatch: pytest.MonkeyPatch) -> N
         exact_kernel.cache_clear()
 
 
+def test_where_no_kernel_is_exact_nothing_is_learned(monkeypatch: pytest.MonkeyPatch) -> None:
+    def one_off(left: Tensor, right: Tensor) -> Tensor:
+        return left.long() @ right.long() + 1
+
+    monkeypatch.setattr(integer_product, "_int8_product", one_off)
+    monkeypatch.setattr(integer_product, "_float32_product", one_off)
+    exact_kernel.cache_clear()
+    try:
+        with pytest.raises(RuntimeError, match="compute on another device"):
+            exact_kernel(CPU)
+    finally:
+        exact_kernel.cache_clear()
+
+
 def test_a_matrix_wider_than_a_block_is_exact_by_both_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = integers(200, integer_product.BLOCK_WIDTH + 3)
     expected = (rows.double().t() @ rows.double()).long().triu()

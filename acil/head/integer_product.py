@@ -132,11 +132,22 @@ def _digits(rows: Tensor) -> tuple[Tensor, Tensor]:
 
 @cache
 def exact_kernel(device: torch.device) -> Kernel:
-    """The faster of the kernels that prove exact on this device, for sizes that are multiples of ``ALIGNMENT``."""
+    """The faster of the kernels that prove exact on this device, for sizes that are multiples of ``ALIGNMENT``.
+
+    Raises:
+        RuntimeError: neither is exact.
+    """
     seconds = {kernel: _seconds(kernel, device) for kernel in (_int8_product, _float32_product)}
-    return min(seconds, key=lambda kernel: seconds[kernel])
+    fastest = min(seconds, key=lambda kernel: seconds[kernel])
+    if math.isinf(seconds[fastest]):
+        raise RuntimeError(
+            f"no product of integers is exact on {device}: what was learned would be wrong; compute on another device, "
+            "and leave overrides of its precision, such as NVIDIA_TF32_OVERRIDE, unset"
+        )
+    return fastest
 
 
+@cache
 def _seconds(kernel: Kernel, device: torch.device) -> float:
     """How long a product takes; infinite where the kernel does not exist or is not exact on this device."""
     generator = torch.Generator().manual_seed(0)
@@ -164,7 +175,11 @@ def _int8_product(left: Tensor, right: Tensor) -> Tensor:
         return torch._int_mm(left, right)
     try:
         return torch._int_mm(left, right.t().contiguous().t())  # where it lies along n already, nothing is copied
+    except torch.cuda.OutOfMemoryError:
+        raise
     except RuntimeError:  # cuBLAS has no kernel for some sizes on some devices
+        if math.isinf(_seconds(_float32_product, right.device)):
+            raise
         return _float32_product(left, right)
 
 
