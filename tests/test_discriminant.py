@@ -1,14 +1,18 @@
 """Discriminant analysis from integer moments, against its textbook form in numpy and against scikit-learn's."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mpmath import mp
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from torch import Tensor
 
 from acil import DiscriminantHead, ExactHead
+from acil.errors import IllConditionedWarning, SingularMomentsError
 
 GAMMA = 1e-3
 
@@ -115,3 +119,50 @@ def test_a_single_class_is_predicted(samples: int) -> None:
     head = DiscriminantHead(3)
     head.learn(torch.rand(samples, 3), torch.full((samples,), 7))
     assert head.predict(torch.rand(2, 3)).tolist() == [7, 7]
+
+
+def exact_weight(head: DiscriminantHead) -> mp.matrix:
+    """The weights that the head's integers have, to 60 digits, by the scatter within classes itself."""
+    scale, sizes = mp.mpf(float(head.quantizer.scale)), head.counts.tolist()
+    moments = head.moments.autocorrelation.triu()
+    total = scale**2 * mp.matrix((moments + moments.triu(1).t()).tolist())
+    means = mp.diag([1 / mp.mpf(size) for size in sizes]) * scale * mp.matrix(head.moments.cross_correlation.tolist())
+    within = total - means.T * mp.diag(sizes) * means + mp.mpf(head.chosen_gamma) * mp.eye(head.dim)
+    directions = mp.inverse(within) * means.T  # (d, K)
+    # The constants, half the means' own discriminants, are carried by directions whose fitted values are constant:
+    # (S + gamma I)^-1 C^T 1, for samples that the ridge fits.
+    ridge = mp.inverse(total + mp.mpf(head.chosen_gamma) * mp.eye(head.dim)) * means.T * mp.diag(sizes)
+    ones = ridge * mp.matrix([1] * len(sizes))
+    weight = mp.matrix(head.dim, len(sizes))
+    for k in range(len(sizes)):
+        constant = (means[k, :] * directions[:, k])[0] / 2
+        weight[:, k] = sum(sizes) * (directions[:, k] - constant * ones)
+    mean = sum((weight[:, k] for k in range(len(sizes))), mp.zeros(head.dim, 1)) / len(sizes)
+    for k in range(len(sizes)):
+        weight[:, k] -= mean
+    return weight
+
+
+@pytest.mark.parametrize("gamma", [1.0, 1e-4, 1e-8, 1e-10, 1e-12])
+@pytest.mark.parametrize("n", [8, 20, 60])
+def test_the_estimated_error_holds_where_the_fit_is_near_perfect(gamma: float, n: int) -> None:
+    generator = torch.Generator().manual_seed(n)
+    labels = torch.arange(n) % 8
+    features = torch.eye(8)[labels] + 1e-3 * torch.rand(n, 8, generator=generator)
+    head = DiscriminantHead(8, gamma=gamma)
+    head.learn(features, labels)
+    with warnings.catch_warnings(record=True) as told, mp.workdps(60):
+        warnings.simplefilter("always")
+        found, expected = mp.matrix(head.weight.tolist()), exact_weight(head)
+        error = float(mp.mnorm(found - expected, "f") / mp.mnorm(expected, "f"))
+    estimate = head._solution().error
+    assert error <= estimate <= 1_000 * error + 1e-12
+    assert bool(told) == (estimate > 1e-6)
+    assert all(issubclass(one.category, IllConditionedWarning) for one in told)
+
+
+def test_a_fit_that_is_perfect_to_the_last_digit_is_refused_with_a_sentence() -> None:
+    head = DiscriminantHead(1, gamma=1e-20)
+    head.learn(torch.ones(1, 1), torch.tensor([3]))
+    with pytest.raises(SingularMomentsError, match="use a larger gamma"):
+        _ = head.weight

@@ -213,11 +213,12 @@ class ExactHead(AnalyticHead):
 
         Ctrl-C during a change of the moments is raised after it: the samples are learned then, and so is their scale.
         """
-        before, samples = deepcopy(self.quantizer.state_dict()), self.moments.samples
+        before, counts = deepcopy(self.quantizer.state_dict()), self.moments.counts
         try:
             yield
         except BaseException:
-            if self.moments.samples == samples:
+            # Every change replaces the counts, and so does undoing one.
+            if self.moments.counts is counts or int(self.moments.counts.sum()) == int(counts.sum()):
                 self.quantizer.load_state_dict(before)
             raise
 
