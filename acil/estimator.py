@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -82,7 +84,8 @@ class AnalyticClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     Args:
         buffer_size: width d of the expanded features. Memory grows with its square, a solve with its cube.
-        gamma: ridge, above 0; "auto" takes the one of least generalised cross-validation error at every solve.
+        gamma: ridge, above 0; "auto" takes a tenth of the one of least generalised cross-validation error at every
+            solve.
         bits: of a quantised feature, 8 or 16.
         random_state: fixes the random expansion. Classifiers that are to be merged need equal ones.
 
@@ -125,10 +128,11 @@ class AnalyticClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Raises:
             ValueError: a parameter, a shape, a dtype or a value does not fit.
         """
-        features, labels = self._samples(X, y, reset=True)
-        self._learner = self._calibrated(features)
-        self.classes_ = labels[:0]
-        return self._learn(features, labels)
+        with self._unchanged_if_refused():
+            features, labels = self._samples(X, y, reset=True)
+            self._learner = self._calibrated(features)
+            self.classes_ = labels[:0]
+            return self._learn(features, labels)
 
     def calibrate(self, X: ArrayLike) -> AnalyticClassifier:
         """Fix the standardisation on typical (n, f) features without learning them.
@@ -139,7 +143,8 @@ class AnalyticClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Raises:
             ValueError: a parameter, a shape, a dtype or a value does not fit.
         """
-        self._learner = self._calibrated(self._features(X, reset=True))
+        with self._unchanged_if_refused():
+            self._learner = self._calibrated(self._features(X, reset=True))
         if hasattr(self, "classes_"):
             del self.classes_
         return self
@@ -156,12 +161,14 @@ class AnalyticClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             ValueError: a shape, a dtype or a value does not fit; nothing has changed then.
         """
         first = not hasattr(self, "_learner")
-        features, labels = self._samples(X, y, reset=first)
-        if classes is not None and not np.isin(labels, classes).all():
-            raise ValueError(f"y holds {np.setdiff1d(labels, classes).tolist()}, which classes does not list; add them")
-        if first:
-            self._learner = self._calibrated(features)
-        return self._learn(features, labels)
+        with self._unchanged_if_refused():
+            features, labels = self._samples(X, y, reset=first)
+            if classes is not None and not np.isin(labels, classes).all():
+                unlisted = np.setdiff1d(labels, classes).tolist()
+                raise ValueError(f"y holds {unlisted}, which classes does not list; add them")
+            if first:
+                self._learner = self._calibrated(features)
+            return self._learn(features, labels)
 
     def forget(self, X: ArrayLike, y: ArrayLike) -> AnalyticClassifier:
         """Unlearn samples: the digest is then that of never having learned them.
@@ -236,6 +243,16 @@ class AnalyticClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         best = self._scores(X).argmax(axis=1)
         labels: NDArray[Any] = self.classes_[best]
         return labels
+
+    @contextmanager
+    def _unchanged_if_refused(self) -> Iterator[None]:
+        """Give the attributes their values back if the block fails: scikit-learn sets some before it refuses."""
+        before = dict(self.__dict__)
+        try:
+            yield
+        except BaseException:
+            self.__dict__ = before
+            raise
 
     def __sklearn_is_fitted__(self) -> bool:
         return len(self._known()) > 0

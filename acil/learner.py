@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -179,7 +180,7 @@ class AnalyticLearner(nn.Module):
         """Fix what the frozen path takes from typical backbone features (n, f): statistics, centres, scale.
 
         ``learn`` does so with the first images it gets. Learners that are to be merged need equal ones: calibrate
-        one and take ``fresh`` copies of it.
+        one and take ``fresh`` copies of it. What is fixed already stays as it is.
 
         Raises:
             ValueError: shapes, dtypes or values differ, or there are no rows; nothing has changed then.
@@ -369,8 +370,8 @@ class AnalyticLearner(nn.Module):
                 f"{path} holds a backbone of your own; build it and pass it: AnalyticLearner.load(path, backbone)"
             )
         try:
-            learner = cls._from_metadata(metadata, backbone)
-            with all_or_nothing(learner.backbone):
+            with _as_it_was_if_refused(backbone):
+                learner = cls._from_metadata(metadata, backbone)
                 learner.load_state_dict(tensors)
                 wrong = [name for name, fact in learner._facts().items() if fact != metadata[name]]
                 wrong += [name for name, value in learner.state_dict().items() if value.shape != tensors[name].shape]
@@ -445,6 +446,25 @@ class AnalyticLearner(nn.Module):
         if not isinstance(self.head, ExactHead):
             raise ValueError(f"a {type(self.head).__name__} cannot {purpose} exactly; build the learner with ExactHead")
         return self.head
+
+
+@contextmanager
+def _as_it_was_if_refused(backbone: nn.Module | None) -> Iterator[None]:
+    """Give a caller's backbone its tensors, modes and gradients back if the block fails."""
+    if backbone is None:
+        yield
+        return
+    modes = [(module, module.training) for module in backbone.modules()]
+    gradients = [(parameter, parameter.requires_grad) for parameter in backbone.parameters()]
+    try:
+        with all_or_nothing(backbone):
+            yield
+    except BaseException:
+        for module, training in modes:
+            module.training = training
+        for parameter, wanted in gradients:
+            parameter.requires_grad_(wanted)
+        raise
 
 
 def _read_while_evaluating(backbone: nn.Module) -> dict[str, Tensor]:

@@ -13,7 +13,6 @@ import argparse
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import fmean
 
 from buffer_sizes import METHODS
 from buffer_sizes import Row as SizeRow
@@ -67,15 +66,14 @@ def _average_and_last(row: Row | None) -> str:
     return f"{spread(row.values(metrics.average_incremental_accuracy))} / {spread(row.values(metrics.last_accuracy))}"
 
 
-def time_lines(folder: ComparisonFolder, found: Sequence[Row]) -> list[str]:
+def time_lines(found: Sequence[Row]) -> list[str]:
     """What learning costs beside the extraction of features."""
-    extraction = fmean(folder.base_facts(seed)["extraction_seconds"] for seed in range(folder.comparison.seeds))
     lines = []
     for row in found:
-        if row.method == "acil" and row.records:
-            records = row.timed[0]
+        if row.method == "acil" and row.timed:
+            records = row.timed[0].records
             samples = sum(record.samples for record in records)
-            features = extraction * samples
+            features = row.timed[0].extraction_seconds * samples
             head = sum(record.learning_seconds for record in records) - features
             lines.append(
                 f"- ACIL, {row.phases} phases: {features:.0f} s to extract the features of {samples:,} images, "
@@ -90,9 +88,7 @@ def size_table(sizes: Sequence[SizeRow]) -> list[str]:
     lines = ["| method | " + " | ".join(map(str, dims)) + " |", "| --- |" + " ---: |" * len(dims)]
     for method in METHODS:
         found = {row.dim: row for row in sizes if row.method == method and row.bits == 8 and row.automatic}
-        cells = [
-            f"{100 * found[dim].accuracy:.2f} ({found[dim].seconds:.0f} s)" if dim in found else "-" for dim in dims
-        ]
+        cells = [_size_cell(found.get(dim)) for dim in dims]
         lines.append(f"| {CONTENDERS[method].title} | " + " | ".join(cells) + " |")
     return lines
 
@@ -142,7 +138,7 @@ def page(folders: Sequence[ComparisonFolder], sizes: Sequence[SizeRow]) -> str:
             "",
             "Time:",
             "",
-            *time_lines(folder, found),
+            *time_lines(found),
             "",
             "<details><summary>Forgetting, seconds, memory</summary>",
             "",

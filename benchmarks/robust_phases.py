@@ -19,6 +19,8 @@ from pathlib import Path
 
 from rich.progress import Progress
 
+from acil.cli.contests import last_words
+
 NOISE = ("--label-noise", "symmetric:0.4")
 TAIL = ("--imbalance", "exp:0.02")
 CLIP = ("--logit-clip", "5")  # with 50 classes, a norm of 1 keeps cross-entropy above 2.9; with 100, above 3.6
@@ -61,7 +63,18 @@ def run(target: Path, typed: list[str]) -> str:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     started = [sys.executable, "-m", "acil.cli", *resume]
     done = subprocess.run(started, env=environment, capture_output=True, text=True, check=False)
-    return "" if done.returncode == 0 else done.stderr.strip().splitlines()[-1]
+    return last_words(done.returncode, done.stderr)
+
+
+def refuse_other_settings(target: Path, typed: list[str]) -> None:
+    """A run that is there must have been made by the command that the table would give for it.
+
+    Raises:
+        SystemExit: it was not.
+    """
+    made = shlex.split((target / "command.txt").read_text())
+    if made != ["acil", *typed, "--output", str(target)]:
+        raise SystemExit(f"{target} was made by another command, {shlex.join(made)}; choose another --output")
 
 
 def write_table(output: Path, foreign: str, common: list[str]) -> None:
@@ -95,6 +108,8 @@ def main() -> None:
         futures = {}
         for wrong, training, changes in rows(options.foreign):
             target = folder(options.output, wrong, training)
+            if target.exists():
+                refuse_other_settings(target, command(changes, options.common))
             if (target / "summary.json").exists():
                 bar.advance(task)
             else:

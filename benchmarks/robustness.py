@@ -25,6 +25,9 @@ from pathlib import Path
 from typing import Any
 
 from rich.progress import Progress
+from train_classifier import parse
+
+from acil.cli.contests import last_words
 
 NOISES = {
     "symmetric 20 %": "symmetric:0.2",
@@ -119,7 +122,22 @@ def run(row: Row, options: argparse.Namespace) -> str:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     typed = [*command(row, options), "--output", str(output)]
     done = subprocess.run(typed, env=environment, capture_output=True, text=True, check=False)
-    return "" if done.returncode == 0 else done.stderr.strip().splitlines()[-1]
+    return last_words(done.returncode, done.stderr)
+
+
+def refuse_other_settings(rows: list[Row], options: argparse.Namespace) -> None:
+    """Rows that are there must have been made by the commands that the tables would give for them.
+
+    Raises:
+        SystemExit: one was not; names its file.
+    """
+    for row in rows:
+        file = options.output / row.file
+        if file.exists():
+            made = json.loads(file.read_text())["settings"]
+            wanted = {name: value for name, value in vars(parse(command(row, options)[2:])).items() if name != "output"}
+            if different := [name for name in wanted if made.get(name) != wanted[name]]:
+                raise SystemExit(f"{file} was made with another {', '.join(different)}; choose another --output")
 
 
 def run_missing(rows: list[Row], options: argparse.Namespace) -> None:
@@ -262,6 +280,7 @@ def main() -> None:
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
     rows = all_rows(options.seeds, options.foreign, options.tables)
+    refuse_other_settings(rows, options)
     run_missing(rows, options)
     write_tables(rows, options)
 

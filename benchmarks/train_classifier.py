@@ -95,7 +95,9 @@ def criterion(options: argparse.Namespace) -> nn.Module:
 
 
 def detection(options: argparse.Namespace, network: nn.Module, learner: AnalyticLearner, known: Tensor) -> list[Any]:
-    """How well each score tells test images from foreign ones."""
+    """How well each score tells test images from foreign ones, if there are any to tell them from."""
+    if not options.against:
+        return []
     shape = tuple(known.shape[1:])
     scores = {
         "msp": lambda images: ood.msp(outputs(network, images)),

@@ -105,8 +105,8 @@ def compare(
 
     if resume is not None:
         folder = ComparisonFolder.open(resume)
-        if options_given(context, besides=("resume", "jobs")):
-            folder.use_device(usable_device(str(options["device"])))
+        given = options_given(context, besides=("resume", "jobs"))
+        folder.use_device(usable_device(str(options["device"] if given else folder.comparison.experiment["device"])))
     else:
         comparison = _comparison(options)
         name = str(options["data"]).partition(":")[0]

@@ -41,6 +41,7 @@ class Outcome:
         keeps_data: whether samples are among it.
         error: why the method failed; None where it did not.
         environment: versions, device and threads.
+        extraction_seconds: to extract a sample's features, as counted into the records' seconds.
     """
 
     records: list[PhaseRecord]
@@ -48,6 +49,7 @@ class Outcome:
     keeps_data: bool
     error: str | None
     environment: Mapping[str, Any]
+    extraction_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -83,9 +85,12 @@ class Comparison:
 
     def settings(self, seed: int, phases: int | None = None) -> RunSettings:
         """The settings of an ``acil run`` on the same data; its base phase is that of all contests of the seed."""
+        return self.plain_settings(seed, phases).with_image_size()
+
+    def plain_settings(self, seed: int, phases: int | None = None) -> RunSettings:
+        """These settings before the backbone, which may be large, is asked for its image size."""
         chosen = self.phases[0] if phases is None else phases
-        settings = RunSettings(**self.experiment, phases=chosen, seed=seed, method="acil", head="exact")
-        return settings.with_image_size()
+        return RunSettings(**self.experiment, phases=chosen, seed=seed, method="acil", head="exact")
 
 
 class ComparisonFolder:
@@ -129,7 +134,9 @@ class ComparisonFolder:
         try:
             config = json.loads((path / CONFIG).read_bytes())
             lists = {name: tuple(config[name]) for name in ("methods", "phases")}
-            return cls(path, Comparison(**{**config, **lists}))
+            comparison = Comparison(**{**config, **lists})
+            comparison.plain_settings(0)
+            return cls(path, comparison)
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path / CONFIG} is damaged: {error}; compare anew in another folder") from error
 
@@ -178,7 +185,14 @@ class ComparisonFolder:
         try:
             content = json.loads(file.read_bytes())
             records = phase_records({"event": "phase", **phase} for phase in content["phases"])
-            return Outcome(records, content["kept_bytes"], content["keeps_data"], None, content["environment"])
+            return Outcome(
+                records,
+                content["kept_bytes"],
+                content["keeps_data"],
+                None,
+                content["environment"],
+                content["extraction_seconds"],
+            )
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{file} is damaged: {error}; delete it and go on with --resume") from error
 
@@ -192,9 +206,18 @@ class ComparisonFolder:
         write_atomically(self._failure_file(contest), error.encode())
 
     def base_facts(self, seed: int) -> dict[str, Any]:
-        """Accuracy and seconds of base training, and seconds to extract a sample's features; empty before it."""
+        """Accuracy and seconds of base training, and seconds to extract a sample's features; empty before it.
+
+        Raises:
+            ValueError: the file is damaged.
+        """
         file = self.path / f"base-{seed}.json"
-        return dict(json.loads(file.read_bytes())) if file.exists() else {}
+        if not file.exists():
+            return {}
+        try:
+            return dict(json.loads(file.read_bytes()))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{file} is damaged: {error}; compare anew in another folder") from error
 
     def write_base_facts(self, seed: int, facts: Mapping[str, Any]) -> None:
         """Put them on disk; network and features are there by then."""

@@ -32,8 +32,7 @@ class Row:
         method: its name.
         phases: increments.
         records: of every phase, for each seed.
-        timed: those of the seeds that ran on the comparison's present device, whose seconds compare; of all where none
-            did.
+        timed: outcomes of the seeds that ran on the one device whose seconds are told.
         kept_bytes: after the last phase, of the first seed.
         keeps_data: whether samples are among it.
         error: why it failed on a seed; None where it did not.
@@ -42,7 +41,7 @@ class Row:
     method: str
     phases: int
     records: list[list[PhaseRecord]]
-    timed: list[list[PhaseRecord]]
+    timed: list[Outcome]
     kept_bytes: int
     keeps_data: bool
     error: str | None
@@ -53,7 +52,8 @@ class Row:
 
     def seconds(self) -> list[float]:
         """Mean learning time of an increment, the extraction of features included, of each seed that was timed."""
-        return [statistics.fmean(record.learning_seconds for record in one[1:] or one) for one in self.timed]
+        timed = [outcome.records for outcome in self.timed]
+        return [statistics.fmean(record.learning_seconds for record in one[1:] or one) for one in timed]
 
 
 def rows(folder: ComparisonFolder) -> list[Row]:
@@ -62,13 +62,13 @@ def rows(folder: ComparisonFolder) -> list[Row]:
     Raises:
         ValueError: a file is damaged.
     """
-    comparison = folder.comparison
+    comparison, device = folder.comparison, _timed_device(folder)
     found = []
     for phases in comparison.phases:
         for method in comparison.methods:
             outcomes = [folder.outcome(Contest(method, phases, seed)) for seed in range(comparison.seeds)]
             if ended := [outcome for outcome in outcomes if outcome is not None]:
-                found.append(_row(method, phases, ended, comparison.experiment["device"]))
+                found.append(_row(method, phases, ended, device))
     return found
 
 
@@ -101,33 +101,50 @@ def write_views(folder: ComparisonFolder) -> None:
 
 
 def exactness(folder: ComparisonFolder) -> list[str]:
-    """Whether ACIL has the digest of joint training after every phase; nothing where one of them is missing."""
-    equal = different = 0
+    """Whether ACIL has the digest of joint training after every phase; nothing where one of them is missing.
+
+    Digests compare only on equal features: those of another machine may differ in their last bits.
+    """
+    equal = different = elsewhere = 0
     for contest in folder.comparison.contests():
-        if contest.method == "acil":
-            joint = folder.outcome(Contest("joint", contest.phases, contest.seed))
-            own = folder.outcome(contest)
-            for ours, theirs in zip(_records(own), _records(joint), strict=False):  # where both were fought
-                equal += ours.digest == theirs.digest
-                different += ours.digest != theirs.digest
+        joint = folder.outcome(Contest("joint", contest.phases, contest.seed))
+        own = folder.outcome(contest)
+        if contest.method != "acil" or not (own and joint and own.records and joint.records):
+            continue
+        if any(own.environment[part] != joint.environment[part] for part in ("device", "versions")):
+            elsewhere += 1
+            continue
+        for ours, theirs in zip(own.records, joint.records, strict=True):
+            equal += ours.digest == theirs.digest
+            different += ours.digest != theirs.digest
+    lines = []
     if different:
-        return [f"ACIL's digest differs from joint training's after {different} of {equal + different} phases"]
-    return [f"ACIL's digest equals joint training's after each of {equal} phases"] if equal else []
+        lines.append(f"ACIL's digest differs from joint training's after {different} of {equal + different} phases")
+    elif equal:
+        lines.append(f"ACIL's digest equals joint training's after each of {equal} phases")
+    if elsewhere:
+        lines.append(f"digests do not compare: ACIL and joint training ran on different machines in {elsewhere} cases")
+    return lines
 
 
-def _records(outcome: Outcome | None) -> list[PhaseRecord]:
-    return [] if outcome is None else outcome.records
+def _timed_device(folder: ComparisonFolder) -> str:
+    """The device whose seconds are told: of the kind in use now, the one that fought most contests."""
+    kind = folder.comparison.experiment["device"].partition(":")[0]
+    outcomes = [folder.outcome(contest) for contest in folder.comparison.contests()]
+    names = [str(outcome.environment["device"]) for outcome in outcomes if outcome and outcome.records]
+    there = Counter(name for name in names if name.startswith(kind))
+    return there.most_common(1)[0][0] if there else ""
 
 
 def _row(method: str, phases: int, outcomes: Sequence[Outcome], device: str) -> Row:
     fought = [outcome for outcome in outcomes if outcome.error is None]
-    timed = [outcome for outcome in fought if outcome.environment["device"].startswith(device)] or fought
+    timed = [outcome for outcome in fought if outcome.environment["device"] == device]
     errors = [outcome.error for outcome in outcomes if outcome.error is not None]
     return Row(
         method=method,
         phases=phases,
         records=[outcome.records for outcome in fought],
-        timed=[outcome.records for outcome in timed],
+        timed=timed,
         kept_bytes=fought[0].kept_bytes[-1] if fought else 0,
         keeps_data=any(outcome.keeps_data for outcome in fought),
         error=errors[0] if errors else None,
@@ -146,7 +163,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         spread(row.values(metrics.average_incremental_accuracy)),
         spread(row.values(metrics.last_accuracy)),
         spread(row.values(metrics.forgetting)),
-        f"{statistics.fmean(row.seconds()):.3g}",
+        f"{statistics.fmean(row.seconds()):.3g}" if row.timed else "-",
         f"{row.kept_bytes / 1e6:.3g}",
         "kept" if row.keeps_data else "none",
     )
@@ -208,7 +225,7 @@ def conditions(folder: ComparisonFolder) -> list[str]:
         contests = "1 contest" if number == 1 else f"{number} contests"
         lines.append(f"- {machine}; {contests}" if len(machines) > 1 else f"- {machine}")
     if len(machines) > 1:
-        lines.append(f"- seconds are those of {comparison.experiment['device']}")
+        lines.append(f"- seconds are those of {_timed_device(folder)}")
     return lines
 
 

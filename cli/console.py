@@ -128,3 +128,8 @@ def _one_line_errors() -> Iterator[None]:
         raise  # the reader of a pipe went away; Click ends quietly
     except (ValueError, OSError) as error:
         raise OneLineError(str(error)) from error
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "memory" not in str(error):
+            raise
+        told = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise OneLineError(f"out of memory; use a smaller --buffer-size, or a larger machine ({told})") from error

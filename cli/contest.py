@@ -36,7 +36,7 @@ def prepare_base(folder: ComparisonFolder, seed: int) -> None:
     learner = experiment.new_learner()
     if not experiment.source.is_features:
         assert isinstance(learner.backbone, Backbone)
-        if folder.network_file(seed).exists() and folder.base_facts(seed):
+        if folder.base_facts(seed):
             learner.backbone.load_state_dict(_load_network(folder.network_file(seed)).backbone.state_dict())
         elif needs_base_training(learner):
             checkpoint = folder.path / f"checkpoint-{seed}.pt"
@@ -95,6 +95,7 @@ def fight(folder: ComparisonFolder, contest: Contest) -> dict[str, Any]:
         "kept_bytes": kept,
         "keeps_data": contender.keeps_data,
         "environment": environment(settings),
+        "extraction_seconds": extraction,
     }
 
 
@@ -167,6 +168,8 @@ def _save_network(network: ClassifierNetwork, path: Path) -> None:
 
 
 def _load_network(path: Path) -> ClassifierNetwork:
+    if not path.exists():
+        raise ValueError(f"{path} is gone, so features cannot be made again; put it back, or compare anew")
     content = torch.load(path, map_location="cpu", weights_only=True)
     network = ClassifierNetwork(create_backbone(**content["backbone"]), content["outputs"])
     network.load_state_dict(content["state"])

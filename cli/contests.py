@@ -61,9 +61,14 @@ class Processes:
         _, printed = process.communicate()
         with self._lock:
             self._running.discard(process)
-        if process.returncode == 0:
-            return ""
-        return (printed.strip().splitlines() or [f"ended with status {process.returncode}"])[-1]
+        return last_words(process.returncode, printed)
+
+
+def last_words(status: int, printed: str) -> str:
+    """Why a process failed: the last line it printed, or its status where it died without a word; else nothing."""
+    if status == 0:
+        return ""
+    return (printed.strip().splitlines() or [f"ended with status {status}"])[-1]
 
 
 def fight_missing(folder: ComparisonFolder, jobs: int | None, bar: Progress) -> None:

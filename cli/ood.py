@@ -42,7 +42,8 @@ def ood(run: Path, against: tuple[str, ...], as_json: bool, device: str) -> None
     the name of a learned class are left out. FPR95 is the share of foreign images that pass for known where 95 % of
     the known ones do; AUROC the chance that a foreign image scores above a known one. MSP, max logit, energy and ODIN
     come from the model's logits, leverage from the factor that its weights were solved with. The calibration error
-    is that of the logits' softmax, which least squares on 0 and 1 does not fit. Leaves a table and pictures in RUN/ood.
+    is that of the logits' softmax, which only lda is meant to fit: the other methods regress on 0 and 1. Leaves a
+    table and pictures in RUN/ood.
     """
     import json
     from dataclasses import asdict

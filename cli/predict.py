@@ -52,8 +52,9 @@ def predict(model: Path, images: tuple[str, ...], as_json: bool, device: str) ->
     """Tell the class of each image.
 
     IMAGES are files, folders with all that is in them, or quoted patterns. They are turned upright, scaled and
-    cropped as in training. A score is the output of a regression on 0 and 1: near 1 for a clear case, but no
-    probability. A file that is no image is named, and nothing is predicted.
+    cropped as in training. The scores of one image compare its classes and are no probabilities: outputs of a
+    regression on 0 and 1, or logits where the model's method is lda. A file that is no image is named, and nothing
+    is predicted.
     """
     import json
 

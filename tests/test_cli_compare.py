@@ -112,7 +112,47 @@ def test_a_comparison_goes_on_without_its_features_and_on_another_device(folder:
     page = (moved / "comparison.md").read_text()
     assert "cuda:7 (a GPU), " in page
     assert "; 1 contest\n" in page  # the rest ran on the CPU, some of them perhaps with other numbers of threads
-    assert "seconds are those of cpu" in page
+    assert "seconds are those of cpu (" in page
+    opened = ComparisonFolder.open(moved)
+    elsewhere = next(row for row in rows(opened) if (row.method, row.phases) == ("acil", 2))
+    assert len(elsewhere.records) == 1
+    assert elsewhere.timed == []  # seconds of another device are not told as this one's
+    assert exactness(opened) == [
+        "ACIL's digest equals joint training's after each of 5 phases",
+        "digests do not compare: ACIL and joint training ran on different machines in 1 cases",
+    ]
+    here = opened.outcome(Contest("acil", 4, 0))
+    assert here is not None
+    assert here.extraction_seconds == opened.base_facts(0)["extraction_seconds"] > 0
+
+
+def test_a_lost_network_is_named_and_not_trained_again(folder: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "moved"
+    shutil.copytree(folder, moved)
+    for name in ("features-0.safetensors", "network-0.pt", "contests/acil-4-0.json"):
+        (moved / name).unlink()
+    assert "network-0.pt is gone" in refusal("--resume", moved)
+
+
+def test_resuming_on_a_device_that_is_not_there_is_refused(folder: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "moved"
+    shutil.copytree(folder, moved)
+    config = json.loads((moved / "comparison.json").read_text())
+    config["experiment"]["device"] = "cuda:7"
+    (moved / "comparison.json").write_text(json.dumps(config))
+    assert "device 'cuda:7' cannot be used here" in refusal("--resume", moved)
+
+
+@pytest.mark.parametrize(("name", "content"), [("comparison.json", None), ("base-0.json", ""), ("base-0.json", "7")])
+def test_a_damaged_file_of_a_comparison_is_named(folder: Path, tmp_path: Path, name: str, content: str | None) -> None:
+    moved = tmp_path / "moved"
+    shutil.copytree(folder, moved)
+    if content is None:
+        content = json.dumps({**json.loads((moved / name).read_text()), "experiment": {}})
+    (moved / name).write_text(content)
+    told = refusal("--resume", moved)
+    assert name in told
+    assert "is damaged" in told
 
 
 def test_a_method_that_fails_is_a_row_that_says_so(folder: Path, tmp_path: Path) -> None:

@@ -400,10 +400,14 @@ def commands() -> None:
 
 
 @commands.command()
-@click.option("--error", type=click.Choice(["value", "os"]))
+@click.option("--error", type=click.Choice(["value", "os", "memory", "gpu memory"]))
 def work(error: str) -> None:
     if error == "value":
         raise ValueError("expected a number,\n  got none")
+    if error == "memory":
+        raise MemoryError
+    if error == "gpu memory":
+        raise RuntimeError("CUDA out of memory. Tried to allocate 1024 GiB.\nSee the documentation")
     raise PermissionError(13, "Permission denied", "secret.npz")
 
 
@@ -412,6 +416,8 @@ def work(error: str) -> None:
     [
         (["work", "--error", "value"], "expected a number, got none"),
         (["work", "--error", "os"], "secret.npz"),
+        (["work", "--error", "memory"], "out of memory; use a smaller --buffer-size"),
+        (["work", "--error", "gpu memory"], "Tried to allocate 1024 GiB"),
         (["work", "--error", "other"], "'value', 'os'"),
         (["work", "--eror", "value"], "--error"),
         (["--bad"], "--bad"),

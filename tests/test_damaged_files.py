@@ -347,3 +347,5 @@ def test_a_file_that_does_not_fit_leaves_the_backbone_as_it_was(tmp_path: Path) 
     with pytest.raises(ModelFileError, match="more"):
         AnalyticLearner.load(tmp_path / "model", backbone)
     assert all(bool((value == 1).all()) for value in backbone.parameters())
+    assert backbone.training
+    assert all(value.requires_grad for value in backbone.parameters())

@@ -264,3 +264,27 @@ def test_scikit_learn_loads_only_with_the_estimator() -> None:
     code = f"import sys, acil, acil.cli, acil.learner; {loaded}; acil.AnalyticClassifier; {loaded}"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.split() == ["False", "True"]
+
+
+def test_a_refused_call_leaves_a_fitted_classifier_as_it_was() -> None:
+    X, y = np.random.default_rng(0).normal(size=(20, 3)), np.arange(20) % 2
+    classifier = AnalyticClassifier(buffer_size=8).fit(X, y)
+    before, digest = dict(vars(classifier)), classifier.digest()
+    wide = np.ones((4, 5))
+    with pytest.raises(ValueError, match="labels"):
+        classifier.fit(wide, np.array(["a", 1, "b", 2], dtype=object))
+    classifier.set_params(buffer_size=-1)
+    for call in (lambda: classifier.fit(wide, [0, 1, 0, 1]), lambda: classifier.calibrate(wide)):
+        with pytest.raises(ValueError, match="must be"):
+            call()
+    classifier.set_params(buffer_size=8)
+    assert vars(classifier) == before
+    assert classifier.digest() == digest
+    assert classifier.predict(X).shape == (20,)
+
+
+def test_a_first_batch_that_is_refused_leaves_a_classifier_unfitted() -> None:
+    classifier = AnalyticClassifier(buffer_size=8)
+    with pytest.raises(ValueError, match="does not list"):
+        classifier.partial_fit([[0.0, 1.0], [1.0, 2.0]], [0, 1], classes=[0])
+    assert not hasattr(classifier, "n_features_in_")

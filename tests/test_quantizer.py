@@ -115,3 +115,12 @@ def test_calibration_looks_at_every_column() -> None:
     quantizer = Quantizer()
     quantizer.calibrate(features)
     assert float(quantizer.scale) * 127 == pytest.approx(1_000, rel=1e-2)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("shape", [(7,), (2, 3, 4), ()])
+def test_calibration_refuses_what_are_no_rows(bits: int, shape: tuple[int, ...]) -> None:
+    quantizer = Quantizer(bits)
+    with pytest.raises(ValueError, match="features must be rows"):
+        quantizer.calibrate(torch.ones(shape))
+    assert not quantizer.is_calibrated

@@ -29,8 +29,9 @@ class ExactHead(AnalyticHead):
 
     Args:
         dim: width d of an expanded feature.
-        gamma: ridge, above 0, in the units of the features; "auto" takes the one of least generalised
-            cross-validation error at every solve, from the moments alone, at the price of several solves.
+        gamma: ridge, above 0, in the units of the features; "auto" takes a tenth of the one of least
+            generalised cross-validation error (``choose_gamma`` says why) at every solve, from the moments alone, at
+            the price of several solves.
         bits: 8, or 16 for features that need finer steps, at four times the cost of learning.
 
     Attributes:

@@ -69,11 +69,13 @@ class Quantizer(nn.Module):
         """Fix the scale: with 8 bits all but one in ten thousand of these (n, d) values fit, with 16 twice the largest.
 
         Raises:
-            ValueError: it is fixed already, there are no rows, or values are not finite or too large to square.
+            ValueError: it is fixed already, these are no rows, or values are not finite or too large to square.
         """
         if self.is_calibrated:
             raise ValueError("the scale is fixed already; moments of two scales cannot be added")
         check_values(features, "features")
+        if features.ndim != 2:
+            raise ValueError(f"features must be rows of shape (n, d), got shape {tuple(features.shape)}")
         if not features.numel():
             raise ValueError("calibration needs at least one row of features, got none")
         step = self._largest_to_fit(features) / self.levels

@@ -100,7 +100,7 @@ def solve_targets(moments: FeatureMoments, targets: Tensor, scale: float, gamma:
 
 
 def choose_gamma(moments: FeatureMoments, scale: float, share: float = CLASSIFIERS_SHARE) -> float:
-    """The ridge of least generalised cross-validation error, from the moments alone.
+    """A share of the ridge of least generalised cross-validation error, from the moments alone.
 
     ``GCV(gamma) = (RSS / n) / (1 - dof / n)^2`` with ``dof = d - gamma tr((A + gamma I)^-1)`` and, for one-hot
     targets and weights that solve the ridge system, ``RSS = n - tr(W^T C) - gamma |W|^2``. Decades are tried downhill
