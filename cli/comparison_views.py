@@ -15,7 +15,7 @@ from acil.cli.comparison import Comparison, ComparisonFolder, Contest, Outcome
 from acil.cli.metrics import PhaseRecord
 from acil.files import write_atomically
 from acil.strategies.contenders import CONTENDERS
-from acil.strategies.contenders.gradient import HEAD_RATE
+from acil.strategies.contenders.gradient import EWC_LAMBDA, GRADIENT_NORM, HEAD_RATE, LWF_ALPHA
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -261,5 +261,7 @@ def _budget_lines(comparison: Comparison) -> list[str]:
         return []
     epochs = "1 epoch" if comparison.phase_epochs == 1 else f"{comparison.phase_epochs} epochs"
     rate = f"learning rate {comparison.phase_learning_rate:g} ({HEAD_RATE:g} times that for a classifier alone)"
+    step = f"SGD with momentum 0.9, {rate} and gradients of a norm of at most {GRADIENT_NORM:g}"
     kept = f"replay keeps {comparison.replay_per_class} samples of each class"
-    return [f"- gradient methods: {epochs} for each phase, SGD with momentum 0.9 and {rate}; {kept}"]
+    weights = f"the penalty of EWC counts {EWC_LAMBDA:g} times, LwF's {LWF_ALPHA:g} times"
+    return [f"- gradient methods: {epochs} for each phase, {step}; {kept}; {weights}"]

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from acil.backbones import create_backbone
 from acil.scenarios import LabelledTensors, class_incremental
 from acil.strategies.base_training import ClassifierNetwork
 from acil.strategies.contenders import CONTENDERS, Contender, Phase, Start
+from acil.strategies.contenders.gradient import Gradient
 
 CLASSES, WIDTH, PER_CLASS = 6, 10, 40
 
@@ -125,6 +127,18 @@ def test_gradient_methods_begin_with_the_trained_network_and_leave_it_alone(name
     assert not torch.allclose(contender.scores(data.inputs)[:, :4], base(data.inputs), atol=1e-2)
 
 
+@pytest.mark.parametrize("name", ["naive-head", "lwf-head", "ewc-head"])
+def test_no_mini_batch_moves_weights_without_bound(name: str) -> None:
+    contender = CONTENDERS[name].create(start())
+    assert isinstance(contender, Gradient)
+    weights = list(contender.strategy.model.parameters())
+    for phase in phases(LabelledTensors(1_000 * features(0).inputs, features(0).targets)):
+        before = [weight.detach().clone() for weight in weights]
+        contender.learn(phase)
+        moved = torch.cat([(weight - old).flatten() for weight, old in zip(weights, before, strict=True)]).norm()
+        assert 0 < moved <= 2 * 0.1 * 1 / (1 - 0.9)  # two mini-batches, learning rate, gradient, momentum
+
+
 @pytest.mark.parametrize(("name", "bytes_per_sample"), [("replay", 16 * 16), ("replay-head", 4 * WIDTH)])
 def test_what_replay_keeps_grows_with_the_classes(name: str, bytes_per_sample: int) -> None:
     data = images(0) if name == "replay" else features(0)
@@ -139,7 +153,7 @@ def test_what_replay_keeps_grows_with_the_classes(name: str, bytes_per_sample: i
 
 def test_plain_fine_tuning_keeps_nothing_and_forgets() -> None:
     data = features(0)
-    contender = CONTENDERS["naive-head"].create(start())
+    contender = CONTENDERS["naive-head"].create(replace(start(), epochs=40))
     torch.manual_seed(0)
     classes = []
     for phase in phases(data):

@@ -6,6 +6,7 @@ from copy import deepcopy
 from typing import Any
 
 import torch
+from avalanche.core import BaseSGDPlugin
 from avalanche.logging import BaseLogger
 from avalanche.training import Naive
 from avalanche.training.plugins import EvaluationPlugin, EWCPlugin, LwFPlugin, ReplayPlugin, SupervisedPlugin
@@ -19,8 +20,18 @@ from acil.strategies.contenders.contender import Contender, Phase, Start, size
 BATCH = 128
 SCORED_INPUTS = 500  # at a time
 LWF_ALPHA, LWF_TEMPERATURE = 10.0, 2.0
-EWC_LAMBDA = 100.0
+EWC_LAMBDA = 1000.0
 HEAD_RATE = 10.0  # times the learning rate: what a linear classifier on fixed features bears
+# Without a bound, EWC's penalties, one more in every phase, become too stiff for any one learning rate, and diverge.
+GRADIENT_NORM = 1.0
+
+
+class BoundedGradient(BaseSGDPlugin):  # type: ignore[misc]
+    """Scales a mini-batch's gradient down to a norm of at most ``GRADIENT_NORM``."""
+
+    def before_update(self, strategy: Any, **kwargs: Any) -> None:
+        """Just before the optimiser's step."""
+        torch.nn.utils.clip_grad_norm_(strategy.model.parameters(), GRADIENT_NORM)
 
 
 class Gradient(Contender):
@@ -50,7 +61,7 @@ class Gradient(Contender):
             train_mb_size=BATCH,
             eval_mb_size=BATCH,
             device=start.device,
-            plugins=[*([] if plugin is None else [plugin]), *augmentation],
+            plugins=[*([] if plugin is None else [plugin]), *augmentation, BoundedGradient()],
             evaluator=EvaluationPlugin(loggers=[BaseLogger()]),
         )
 
