@@ -40,7 +40,8 @@ LIMITS = """\
 - How far larger backbones would carry: every method stands on the same small network.
 - The best that gradient methods can do: they have one budget and one learning rate, stated above. The weight of EWC's
   penalty is the one setting that was searched (Tiny-ImageNet, one class order, 10 phases): 100 gives 21.7 %, 1,000
-  24.0 % and 10,000 24.1 %. Without a bound on gradients EWC diverged, and classifiers on features fell to 3 to 6 %.
+  24.0 % and 10,000 24.1 %. Without a bound on gradients EWC diverged, and in 25 phases classifiers on
+  features fell to 3 to 6 %.
 - Forgetting in the backbone: it is frozen for all methods but those marked "network".
 - Seconds on a quiet machine: contests ran side by side on shared cores.
 """
