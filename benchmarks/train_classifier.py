@@ -11,7 +11,8 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from avalanche.core import BaseSGDPlugin
 from torch import Tensor, nn
 
 from acil import AnalyticLearner, create_learner, ood
-from acil.backbones import create_backbone
+from acil.backbones import Backbone, create_backbone
 from acil.files import write_atomically
 from acil.losses import LogitClip, LogitNorm, create_loss
 from acil.scenarios import LabelledTensors, NoisyTensors, add_label_noise, load_data, long_tailed, shot_groups
@@ -94,6 +95,21 @@ def criterion(options: argparse.Namespace) -> nn.Module:
     return LogitNorm(loss, tau=options.logit_norm) if options.logit_norm else loss
 
 
+@contextmanager
+def fast_on_gpu(backbone: Backbone, device: str) -> Iterator[None]:
+    """On a GPU, what needs gradients runs in bfloat16 and as one compiled program; all else stays in float32."""
+    if torch.device(device).type != "cuda":
+        yield
+        return
+    plain = backbone.forward
+    compiled = torch.compile(torch.autocast("cuda", torch.bfloat16)(plain), dynamic=False)
+    backbone.forward = lambda images: compiled(images).float() if torch.is_grad_enabled() else plain(images)
+    try:
+        yield
+    finally:
+        del backbone.forward
+
+
 def detection(options: argparse.Namespace, network: nn.Module, learner: AnalyticLearner, known: Tensor) -> list[Any]:
     """How well each score tells test images from foreign ones, if there are any to tell them from."""
     if not options.against:
@@ -124,8 +140,9 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
         foreign = foreign_images(options.foreign, None, tuple(test.inputs.shape[1:]), without=options.without)
         plugins = [open_set_plugin(options.open_set, foreign)]
     watch = TestAccuracy(test, options.evaluate_every)
+    backbone = create_backbone(options.backbone, channels=test.inputs.shape[1])
     training = base_training(
-        create_backbone(options.backbone, channels=test.inputs.shape[1]),
+        backbone,
         len(class_names),
         epochs=options.epochs,
         learning_rate=options.learning_rate,
@@ -134,7 +151,9 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
         device=options.device,
         plugins=[*plugins, CropFlipAugmentation(options.padding), watch],
     )
-    training.train(nc_benchmark(samples, test, 1, task_labels=False, shuffle=False).train_stream[0], eval_streams=[])
+    experience = nc_benchmark(samples, test, 1, task_labels=False, shuffle=False).train_stream[0]
+    with fast_on_gpu(backbone, options.device):
+        training.train(experience, eval_streams=[])
     seconds = time.perf_counter() - started
     network = training.model
     counts = torch.bincount(samples.targets, minlength=len(class_names)).tolist()

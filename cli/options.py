@@ -76,7 +76,7 @@ _EXPERIMENT_OPTIONS = (
         "--backbone",
         default="convnet",
         show_default=True,
-        help="convnet, resnet20, resnet32, efficientnet-lite0, timm:NAME or torchvision:NAME.",
+        help="convnet, resnet20, resnet32, wrn-40-2, efficientnet-lite0, timm:NAME or torchvision:NAME.",
     ),
     click.option(
         "--checkpoint",

@@ -12,7 +12,7 @@ from acil.backbones.images import IMAGENET_MEAN, IMAGENET_STD, ImageInput
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-OURS = ["convnet", "resnet20", "resnet32"]
+OURS = ["convnet", "resnet20", "resnet32", "wrn-40-2"]
 TORCHVISION = ["torchvision:resnet18", "torchvision:mobilenet_v3_small", "torchvision:googlenet"]
 
 
@@ -59,9 +59,10 @@ def test_the_identity_passes_features_through() -> None:
 
 
 def test_residual_networks_have_the_published_sizes() -> None:
-    for name, millions in (("resnet20", 0.27), ("resnet32", 0.46)):  # He et al. 2016, table 6
+    # He et al. 2016, table 6; Zagoruyko and Komodakis 2016, table 4.
+    for name, millions, places in (("resnet20", 0.27, 2), ("resnet32", 0.46, 2), ("wrn-40-2", 2.2, 1)):
         parameters = sum(parameter.numel() for parameter in create_backbone(name).parameters())
-        assert parameters / 1e6 == pytest.approx(millions, abs=0.01)
+        assert round(parameters / 1e6, places) == millions
 
 
 def test_input_is_normalised_inside() -> None:

@@ -10,6 +10,7 @@ from acil.backbones.checkpoint import load_checkpoint
 from acil.backbones.convnet import ConvNet
 from acil.backbones.identity import Identity
 from acil.backbones.resnet import CifarResNet
+from acil.backbones.wide_resnet import WideResNet
 from acil.checks import check_count, check_name, check_path
 
 __all__ = ["Backbone", "available", "create_backbone"]
@@ -19,6 +20,7 @@ _NETWORKS: dict[str, Callable[[int], Backbone]] = {
     "identity": Identity,
     "resnet20": lambda channels: CifarResNet(channels, depth=20),
     "resnet32": lambda channels: CifarResNet(channels, depth=32),
+    "wrn-40-2": lambda channels: WideResNet(channels, depth=40, width=2),
 }
 # A model file holds the weights itself, so it names the network without them.
 _WITHOUT_WEIGHTS = {"efficientnet-lite0": "timm:tf_efficientnet_lite0"}
