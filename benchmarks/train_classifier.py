@@ -12,7 +12,7 @@ import argparse
 import json
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -96,14 +96,13 @@ def criterion(options: argparse.Namespace) -> nn.Module:
 
 
 @contextmanager
-def fast_on_gpu(backbone: Backbone, device: str) -> Iterator[None]:
-    """On a GPU, what needs gradients runs in bfloat16 and as one compiled program; all else stays in float32."""
-    if torch.device(device).type != "cuda":
-        yield
-        return
+def in_bfloat16(backbone: Backbone, device: str) -> Iterator[None]:
+    """What needs gradients runs in 16 bits, and on a GPU as one compiled program; all else stays in float32."""
     plain = backbone.forward
-    compiled = torch.compile(torch.autocast("cuda", torch.bfloat16)(plain), dynamic=False)
-    backbone.forward = lambda images: compiled(images).float() if torch.is_grad_enabled() else plain(images)
+    half = torch.autocast(torch.device(device).type, torch.bfloat16)(plain)
+    if torch.device(device).type == "cuda":
+        half = torch.compile(half, dynamic=False)
+    backbone.forward = lambda images: half(images).float() if torch.is_grad_enabled() else plain(images)
     try:
         yield
     finally:
@@ -152,7 +151,7 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
         plugins=[*plugins, CropFlipAugmentation(options.padding), watch],
     )
     experience = nc_benchmark(samples, test, 1, task_labels=False, shuffle=False).train_stream[0]
-    with fast_on_gpu(backbone, options.device):
+    with in_bfloat16(backbone, options.device) if options.bfloat16 else nullcontext():
         training.train(experience, eval_streams=[])
     seconds = time.perf_counter() - started
     network = training.model
@@ -201,6 +200,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--learning-rate", type=float, default=0.1)
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--padding", type=int, default=1, help="pixels added at each side before a random crop")
+    parser.add_argument("--bfloat16", action="store_true", help="train in 16 bits: for GPUs, and processors with AMX")
     parser.add_argument("--evaluate-every", type=int, default=6, metavar="EPOCHS")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
