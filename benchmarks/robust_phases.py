@@ -78,19 +78,26 @@ def refuse_other_settings(target: Path, typed: list[str]) -> None:
 
 
 def write_table(output: Path, foreign: str, common: list[str]) -> None:
-    """One line for each finished run."""
+    """One line for each finished run.
+
+    "Classifier" is the accuracy on the base classes of the linear classifier that trained the backbone, and "head"
+    that of the head which replaces it.
+    """
     lines = [
-        "| wrong | base training | average | last | seconds | command |",
-        "| --- | --- | ---: | ---: | ---: | --- |",
+        "| wrong | base training | classifier | head | average | last | seconds | command |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | --- |",
     ]
     for wrong, training, options in rows(foreign):
         summary = folder(output, wrong, training) / "summary.json"
         if summary.exists():
             figures = json.loads(summary.read_text())
-            average, last = figures["average_incremental_accuracy"], figures["last_accuracy"]
+            base = figures["base_training"]
+            accuracies = [base["accuracy"], figures["phases"][0]["accuracy"]]
+            accuracies += [figures["average_incremental_accuracy"], figures["last_accuracy"]]
+            cells = " | ".join(f"{100 * accuracy:.2f}" for accuracy in accuracies)
+            seconds = round(base["seconds"] + figures["learning_seconds"])
             typed = "acil " + shlex.join(command(options, common))
-            took = round((figures["base_training"] or {}).get("seconds", 0) + figures["learning_seconds"])
-            lines.append(f"| {wrong} | {training} | {100 * average:.2f} | {100 * last:.2f} | {took} | `{typed}` |")
+            lines.append(f"| {wrong} | {training} | {cells} | {seconds} | `{typed}` |")
     (output / "robust-phases.md").write_text("\n".join(lines) + "\n")
 
 
