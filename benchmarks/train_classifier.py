@@ -114,19 +114,20 @@ def detection(options: argparse.Namespace, network: nn.Module, learner: Analytic
     if not options.against:
         return []
     shape = tuple(known.shape[1:])
-    scores = {
-        "msp": lambda images: ood.msp(outputs(network, images)),
-        "energy": lambda images: ood.energy(outputs(network, images)),
-        "leverage": lambda images: torch.cat([learner.leverage(batch) for batch in images.split(BATCH)]),
-    }
-    rows = []
-    of_known = {name: score(known) for name, score in scores.items()}
+    of_known, rows = scores(network, learner, known), []
     for source in options.against:
         foreign = foreign_images(source, FOREIGN_TEST_IMAGES, shape, seed=options.seed + 1, without=options.without)
-        for name, score in scores.items():
-            metrics = ood.evaluate_ood(of_known[name], score(foreign))
+        for name, of_foreign in scores(network, learner, foreign).items():
+            metrics = ood.evaluate_ood(of_known[name], of_foreign)
             rows.append({"source": source, "score": name, "fpr95": metrics.fpr95, "auroc": metrics.auroc})
     return rows
+
+
+def scores(network: nn.Module, learner: AnalyticLearner, images: Tensor) -> dict[str, Tensor]:
+    """(n,) scores of uint8 images by name."""
+    logits = outputs(network, images)
+    leverage = torch.cat([learner.leverage(batch) for batch in images.split(BATCH)])
+    return {"msp": ood.msp(logits), "energy": ood.energy(logits), "leverage": leverage}
 
 
 def train(options: argparse.Namespace) -> dict[str, Any]:
