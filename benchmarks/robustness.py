@@ -2,7 +2,7 @@ r"""Tables of robust and open-set training on real images; every row is a comman
 
     python benchmarks/robustness.py --data folder:cifar-10 --foreign folder:tiny-imagenet-32 --output runs/robustness
     python benchmarks/robustness.py --data folder:cifar-10 --foreign folder:tiny-imagenet-32 --tables detection \
-        --train-per-class 0 --output runs/full -- --image-size 32 --backbone wrn-40-2 --padding 4 --bfloat16 --device cuda
+        --output runs/wrn -- --image-size 32 --backbone wrn-40-2 --epochs 24 --padding 4 --bfloat16
 
 Rows that are there already are not run again, so an interrupted call goes on where it was. Writes robustness.md,
 robustness.csv and robustness.png beside the rows' JSON files.
