@@ -216,7 +216,7 @@ def detection_table(figures: Figures) -> list[str]:
         accuracy = spread([row["last"] for row in found])
         for place, cell in enumerate(found[0]["detection"]):
             of_seeds = [row["detection"][place] for row in found]
-            name = Path(cell["source"]).parent.name if "/" in cell["source"] else cell["source"]
+            name = Path(cell["source"].removeprefix("folder:")).parent.name if "/" in cell["source"] else cell["source"]
             rates = f"{spread([one['fpr95'] for one in of_seeds])} | {spread([one['auroc'] for one in of_seeds])}"
             lines.append(f"| {method} | {accuracy} | {name} | {cell['score']} | {rates} |")
     return lines
