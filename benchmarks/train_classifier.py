@@ -101,7 +101,8 @@ def in_bfloat16(backbone: Backbone, device: str) -> Iterator[None]:
     plain = backbone.forward
     half = torch.autocast(torch.device(device).type, torch.bfloat16)(plain)
     if torch.device(device).type == "cuda":
-        half = torch.compile(half, dynamic=False)
+        half = torch.compile(half, dynamic=False, mode="reduce-overhead")
+        torch.backends.cudnn.benchmark = True
     backbone.forward = lambda images: half(images).float() if torch.is_grad_enabled() else plain(images)
     try:
         yield
