@@ -250,8 +250,11 @@ def draw(figures: Figures, picture: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    sheet, panels = pyplot.subplots(1, len(NOISES), figsize=(3.6 * len(NOISES), 3.2), sharey=True, layout="constrained")
-    for panel, world in zip(panels, NOISES, strict=True):
+    worlds = [world for world in NOISES if any(found[:2] == ("noise", world) for found in figures)]
+    size = (3.6 * len(worlds), 3.2)
+    sheet, axes = pyplot.subplots(1, len(worlds), figsize=size, sharey=True, squeeze=False, layout="constrained")
+    panels = axes[0]
+    for panel, world in zip(panels, worlds, strict=True):
         for colour, method in zip(("tab:gray", "tab:blue", "tab:orange"), HEADLINES, strict=True):
             for place, one in enumerate(figures.get(("noise", world, method), [])):
                 epochs = [int(epoch) for epoch in one["by_epoch"]]
