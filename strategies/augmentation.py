@@ -57,6 +57,9 @@ class AffineAugmentation(BatchAugmentation):
 class CropFlipAugmentation(BatchAugmentation):
     """Random crops of the padded image, and mirror images: for photographs.
 
+    The border is repeated, where publications pad with black: black borders, which no image has that is classified
+    later, move the statistics of every normalisation in the network.
+
     Args:
         padding: pixels added at each side before the crop.
     """
@@ -66,16 +69,15 @@ class CropFlipAugmentation(BatchAugmentation):
         self.padding = padding
 
     def augment(self, images: Tensor) -> Tensor:
-        """(n, C, H, W) to the same shape; what lies outside is black."""
+        """(n, C, H, W) to the same shape; the border repeats outside."""
         n, _, height, width = images.shape
-        padded = F.pad(images, [self.padding] * 4)
-        top, left = (torch.randint(0, 2 * self.padding + 1, (n, 1)) for _ in range(2))
+        down, right = (torch.randint(-self.padding, self.padding + 1, (n, 1)) for _ in range(2))
         mirrored = torch.rand(n, 1) < 0.5
         columns = torch.arange(width).expand(n, width)
-        columns = torch.where(mirrored, columns.flip(1), columns) + left
-        rows = torch.arange(height).expand(n, height) + top
+        columns = (torch.where(mirrored, columns.flip(1), columns) + right).clamp(0, width - 1)
+        rows = (torch.arange(height) + down).clamp(0, height - 1)
         sample = torch.arange(n)[:, None, None]
-        picked = padded.permute(0, 2, 3, 1)[sample, rows[:, :, None], columns[:, None, :]]
+        picked = images.permute(0, 2, 3, 1)[sample, rows[:, :, None], columns[:, None, :]]
         return picked.permute(0, 3, 1, 2).contiguous()
 
 
