@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,9 +18,17 @@ from acil.files import write_atomically
 from acil.head import exact, integer_product, moments
 from acil.transaction import uninterrupted
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "heard_interrupts")
 
 DIM = 2_200  # three stripes of the autocorrelation
+
+
+@pytest.fixture
+def heard_interrupts() -> Iterator[None]:
+    """Processes that a script starts in the background ignore Ctrl-C, and these tests with them."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def samples(n: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -160,7 +168,7 @@ def test_a_failing_change_keeps_its_own_error() -> None:
 
 WRITER = """
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from acil.files import write_atomically
 for _ in range(30):
