@@ -144,7 +144,7 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
     backbone = create_backbone(options.backbone, channels=test.inputs.shape[1])
     training = base_training(
         backbone,
-        len(class_names),
+        range(len(class_names)),
         epochs=options.epochs,
         learning_rate=options.learning_rate,
         batch_size=options.batch_size,

@@ -45,7 +45,7 @@ def prepare_base(folder: ComparisonFolder, seed: int) -> None:
             _save_network(training.model, folder.network_file(seed))
             checkpoint.unlink()
         else:
-            network = ClassifierNetwork(learner.backbone, experiment.source.num_classes)
+            network = ClassifierNetwork(learner.backbone, range(experiment.source.num_classes))
             _save_network(network, folder.network_file(seed))
     started = time.perf_counter()
     tensors = {}
@@ -162,8 +162,8 @@ def _start(folder: ComparisonFolder, contest: Contest, features: LabelledTensors
 
 def _save_network(network: ClassifierNetwork, path: Path) -> None:
     content = io.BytesIO()
-    outputs = network.classifier.out_features
-    torch.save({"backbone": network.backbone.spec, "outputs": outputs, "state": network.state_dict()}, content)
+    classes = network.classes.tolist()
+    torch.save({"backbone": network.backbone.spec, "classes": classes, "state": network.state_dict()}, content)
     write_atomically(path, content.getvalue())
 
 
@@ -171,7 +171,9 @@ def _load_network(path: Path) -> ClassifierNetwork:
     if not path.exists():
         raise ValueError(f"{path} is gone, so features cannot be made again; put it back, or compare anew")
     content = torch.load(path, map_location="cpu", weights_only=True)
-    network = ClassifierNetwork(create_backbone(**content["backbone"]), content["outputs"])
+    if "classes" not in content:
+        raise ValueError(f"{path} is of another version; compare anew in another folder")
+    network = ClassifierNetwork(create_backbone(**content["backbone"]), content["classes"])
     network.load_state_dict(content["state"])
     return network
 

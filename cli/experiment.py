@@ -11,7 +11,6 @@ from typing import Any
 import numpy
 import torch
 from avalanche.logging import TensorboardLogger
-from avalanche.training import Naive
 from avalanche.training.plugins import EvaluationPlugin
 from rich.progress import Progress
 
@@ -25,7 +24,7 @@ from acil.distributed import Ranks
 from acil.scenarios import DataSource, class_incremental, foreign_images
 from acil.serialize import load_metadata
 from acil.strategies import ACIL, DistributedACIL
-from acil.strategies.base_training import base_training, classifier_accuracy
+from acil.strategies.base_training import BaseTraining, base_training, classifier_accuracy
 from acil.strategies.checkpoint import EpochCheckpoint
 from acil.strategies.open_set import OpenSetPlugin, open_set_plugin
 from acil.strategies.progress import EpochProgress
@@ -192,7 +191,7 @@ def train_backbone(
     checkpoint: Path,
     bar: Progress,
     evaluator: EvaluationPlugin | None = None,
-) -> tuple[Naive, dict[str, Any]]:
+) -> tuple[BaseTraining, dict[str, Any]]:
     """Train the learner's backbone on the first phase, going on from the checkpoint where it exists.
 
     Returns:
@@ -204,7 +203,7 @@ def train_backbone(
     task = bar.add_task("base training", total=settings.epochs)
     training = base_training(
         learner.backbone,
-        max(experiment.classes_by_phase()[0]) + 1,
+        base.classes_in_this_experience,
         epochs=settings.epochs,
         learning_rate=settings.learning_rate,
         schedule=settings.schedule,

@@ -95,7 +95,8 @@ def trained_learner(base: LabelledTensors, outputs: int, class_names: tuple[str,
     """A small network, trained on the first classes, and a learner on it that knows them."""
     backbone = create_backbone("convnet", channels=1)
     benchmark = class_incremental(base, base, 0, outputs, seed=0)
-    base_training(backbone, outputs, epochs=6, augmentation="affine").train(benchmark.train_stream[0], eval_streams=[])
+    training = base_training(backbone, range(outputs), epochs=6, augmentation="affine")
+    training.train(benchmark.train_stream[0], eval_streams=[])
     learner = create_learner(backbone, buffer_size=2048, class_names=class_names, image_shape=(1, 32, 32))
     learner.learn(base.inputs, base.targets)
     return learner

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
+from avalanche.benchmarks.utils import (
+    DataAttribute,
+    DefaultTransformGroups,
+    TaskAwareSupervisedClassificationDataset,
+)
 from avalanche.logging import BaseLogger
 from avalanche.training import Naive
 from avalanche.training.plugins import EvaluationPlugin
@@ -24,23 +29,75 @@ class ClassifierNetwork(nn.Module):
 
     Args:
         backbone: maps images to (n, ``num_features``).
-        outputs: number of logits, the largest label plus one.
+        classes: the K labels that it tells apart.
+
+    Attributes:
+        classes: (K,) int64, the label of each logit, ascending.
+
+    Raises:
+        ValueError: there are no classes, or a label is no whole number from 0 on.
     """
 
-    def __init__(self, backbone: Backbone, outputs: int) -> None:
+    classes: Tensor
+
+    def __init__(self, backbone: Backbone, classes: Iterable[int]) -> None:
         super().__init__()
+        labels = sorted(set(classes))
+        if not labels or any(isinstance(label, bool) or not isinstance(label, int) or label < 0 for label in labels):
+            raise ValueError(f"classes must be at least one label, whole numbers from 0 on, got {labels}")
         self.backbone = backbone
-        self.classifier = nn.Linear(backbone.num_features, outputs)
+        self.classifier = nn.Linear(backbone.num_features, len(labels))
+        self.register_buffer("classes", torch.tensor(labels), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(n, C, H, W) to logits (n, outputs)."""
+        """(n, C, H, W) to logits (n, K)."""
         logits: Tensor = self.classifier(self.backbone(images))
         return logits
 
 
+class BaseTraining(Naive):  # type: ignore[misc]
+    """Avalanche's Naive, for a ``ClassifierNetwork`` of the base classes alone, whatever their labels are.
+
+    Criterion, metrics and plugins see each label as the position of its logit, 0..K-1. Logits of labels that do not
+    occur would take part in the loss: clipped or normalised logits cannot be pushed away from them, and label
+    smoothing is shared with them.
+    """
+
+    def train_dataset_adaptation(self, **kwargs: Any) -> None:
+        """Number the experience's labels.
+
+        Raises:
+            ValueError: a label is none of the network's classes.
+        """
+        super().train_dataset_adaptation(**kwargs)
+        self.adapted_dataset: Any = _numbered(self.adapted_dataset, self.model.classes)
+
+    def eval_dataset_adaptation(self, **kwargs: Any) -> None:
+        """Number the experience's labels.
+
+        Raises:
+            ValueError: a label is none of the network's classes.
+        """
+        super().eval_dataset_adaptation(**kwargs)
+        self.adapted_dataset = _numbered(self.adapted_dataset, self.model.classes)
+
+
+def _numbered(dataset: Any, classes: Tensor) -> Any:
+    """An Avalanche data set whose labels are their positions among the classes."""
+    position = {label: place for place, label in enumerate(classes.tolist())}
+    labels = [int(label) for label in dataset.targets]
+    if unknown := sorted(set(labels) - set(position)):
+        raise ValueError(f"label {unknown[0]} is none of the classes of base training, which are {list(position)}")
+    return TaskAwareSupervisedClassificationDataset(
+        [dataset],
+        data_attributes=[DataAttribute([position[label] for label in labels], "targets")],
+        transform_groups=DefaultTransformGroups((None, lambda label: position[int(label)])),
+    )
+
+
 def base_training(
     backbone: Backbone,
-    outputs: int,
+    classes: Iterable[int],
     *,
     epochs: int,
     learning_rate: float = 0.1,
@@ -52,20 +109,20 @@ def base_training(
     device: str | torch.device = "cpu",
     plugins: Sequence[Any] = (),
     evaluator: EvaluationPlugin | None = None,
-) -> Naive:
+) -> BaseTraining:
     """The Avalanche strategy that trains a backbone, by SGD with Nesterov momentum 0.9.
 
     Give it to ``ACIL(base_training=...)``, or call its ``train`` with the base phase.
 
     Args:
         backbone: the learner's; it is trained in place.
-        outputs: number of logits, the base phase's largest label plus one.
+        classes: the K labels of the base phase, such as its ``classes_in_this_experience``.
         epochs: passes over the base phase.
         learning_rate: the schedule's peak.
         schedule: "one-cycle" or "cosine", by iteration.
         weight_decay: L2 penalty on all weights.
-        criterion: maps logits (n, outputs) and labels (n,) to a loss, such as one of ``acil.losses``; None for
-            cross-entropy.
+        criterion: maps logits (n, K) and labels (n,), numbered 0..K-1, to a loss, such as one of ``acil.losses``;
+            None for cross-entropy.
         augmentation: "affine", "crop-flip" or "none".
         batch_size: images per mini-batch.
         device: where to train.
@@ -75,15 +132,15 @@ def base_training(
     Raises:
         ValueError: there is no such schedule or augmentation, or a number is out of range.
     """
-    for name, count in (("outputs", outputs), ("epochs", epochs), ("batch_size", batch_size)):
+    for name, count in (("epochs", epochs), ("batch_size", batch_size)):
         check_count(count, name)
     check_positive(learning_rate, "learning_rate")
+    network = ClassifierNetwork(backbone, classes)
     backbone.requires_grad_(True)
-    network = ClassifierNetwork(backbone, outputs)
     optimizer = torch.optim.SGD(
         network.parameters(), lr=learning_rate, momentum=0.9, nesterov=True, weight_decay=weight_decay
     )
-    return Naive(
+    return BaseTraining(
         model=network,
         optimizer=optimizer,
         criterion=criterion or nn.CrossEntropyLoss(),
@@ -103,11 +160,11 @@ def base_training(
 
 
 @torch.no_grad()
-def classifier_accuracy(training: Naive, dataset: Dataset[Any]) -> float:
+def classifier_accuracy(training: BaseTraining, dataset: Dataset[Any]) -> float:
     """Share of (image, label, ...) items that the base-training classifier gets right, in 0..1."""
     training.model.eval()
     right = 0
     for images, labels, *_ in DataLoader(dataset, batch_size=training.eval_mb_size):
-        logits = training.model(images.to(training.device))
-        right += int((logits.argmax(dim=1).cpu() == labels).sum())
+        places = training.model(images.to(training.device)).argmax(dim=1)
+        right += int((training.model.classes[places].cpu() == labels).sum())
     return right / len(dataset)  # type: ignore[arg-type]

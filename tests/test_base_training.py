@@ -3,6 +3,7 @@
 import io
 import random
 import warnings
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,44 +14,51 @@ import torch.nn.functional as F
 from avalanche.core import BaseSGDPlugin
 from avalanche.evaluation.metrics import accuracy_metrics
 from avalanche.logging import BaseLogger
-from avalanche.training import Naive
 from avalanche.training.plugins import EvaluationPlugin
-from torch import Tensor
+from torch import Tensor, nn
 
 from acil.backbones import create_backbone
+from acil.losses import LogitClip, LogitNorm, create_loss
 from acil.scenarios import LabelledTensors, class_incremental
 from acil.strategies.augmentation import AffineAugmentation, CropFlipAugmentation, augmentation_plugins
-from acil.strategies.base_training import base_training, classifier_accuracy
+from acil.strategies.base_training import BaseTraining, base_training, classifier_accuracy
 from acil.strategies.checkpoint import EpochCheckpoint
+from acil.strategies.open_set import ODNLPlugin, OpenSamplingPlugin, OpenSetPlugin
 from acil.strategies.progress import EpochProgress
 
-OUTPUTS = 4
+CLASSES = 4
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-@pytest.fixture(scope="module")
-def experience() -> Any:
-    """Four classes of 12x12 images, each bright in its own quarter."""
+def quarters(labels: Sequence[int] = range(CLASSES)) -> Any:
+    """An experience of four classes of 12x12 images, each bright in its own quarter."""
     generator = torch.Generator().manual_seed(0)
-    targets = torch.arange(80) % OUTPUTS
+    targets = torch.arange(80) % CLASSES
     images = torch.randint(0, 100, (80, 1, 12, 12), generator=generator, dtype=torch.uint8)
     for index, label in enumerate(targets.tolist()):
         images[index, 0, 6 * (label // 2) :, 6 * (label % 2) :][:6, :6] += 120
-    data = LabelledTensors(images, targets)
+    data = LabelledTensors(images, torch.tensor(labels)[targets])
     return class_incremental(data, data, phases=0).train_stream[0]
 
 
-def trainer(epochs: int = 4, plugins: tuple[BaseSGDPlugin, ...] = (), outputs: int = OUTPUTS, **options: Any) -> Naive:
+@pytest.fixture(scope="module")
+def experience() -> Any:
+    return quarters()
+
+
+def trainer(
+    epochs: int = 4, plugins: tuple[BaseSGDPlugin, ...] = (), classes: Iterable[int] = range(CLASSES), **options: Any
+) -> BaseTraining:
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002
     torch.manual_seed(0)
     backbone = create_backbone("resnet20", channels=1)
     options = {"learning_rate": 0.05, "augmentation": "affine", **options}
-    return base_training(backbone, outputs, epochs=epochs, plugins=plugins, **{"batch_size": 16, **options})
+    return base_training(backbone, classes, epochs=epochs, plugins=plugins, **{"batch_size": 16, **options})
 
 
-def weights(training: Naive) -> list[Tensor]:
+def weights(training: BaseTraining) -> list[Tensor]:
     return [tensor.clone() for tensor in training.model.state_dict().values()]
 
 
@@ -85,6 +93,51 @@ def test_it_learns(experience: Any) -> None:
     training = trainer(epochs=6, augmentation="none")
     training.train(experience, eval_streams=[])
     assert classifier_accuracy(training, experience.dataset) > 0.9
+
+
+@pytest.mark.parametrize(
+    "criterion",
+    [nn.CrossEntropyLoss(label_smoothing=0.1), LogitClip(), LogitNorm(), create_loss("nce+agce")],
+    ids=lambda criterion: type(criterion).__name__,
+)
+@pytest.mark.parametrize("open_set", [ODNLPlugin, OpenSamplingPlugin])
+def test_the_numbers_of_the_classes_do_not_matter(criterion: nn.Module, open_set: type[OpenSetPlugin]) -> None:
+    foreign = torch.randint(0, 256, (30, 1, 12, 12), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    trained, accuracies = [], []
+    for labels in (range(CLASSES), [8, 17, 34, 99]):  # Avalanche sorts items by class, in the order of a set
+        phase = quarters(labels)
+        plugins = (open_set(foreign, eta=1.0),)
+        training = trainer(epochs=2, plugins=plugins, classes=labels, criterion=criterion)
+        training.train(phase, eval_streams=[])
+        trained.append(weights(training))
+        accuracies.append(classifier_accuracy(training, phase.dataset))
+    assert same(*trained)
+    assert accuracies[0] == accuracies[1]
+
+
+def test_avalanche_evaluates_by_the_same_numbers() -> None:
+    phase = quarters([3, 17, 18, 99])
+    evaluator = EvaluationPlugin(accuracy_metrics(stream=True), loggers=[BaseLogger()])
+    training = trainer(epochs=6, classes=[99, 3, 18, 17], augmentation="none", evaluator=evaluator)
+    training.train(phase, eval_streams=[])
+    metrics = training.eval(phase)
+    expected = classifier_accuracy(training, phase.dataset)
+    assert expected > 0.9
+    assert next(iter(metrics.values())) == pytest.approx(expected)
+
+
+def test_labels_of_other_classes_are_refused_before_training(experience: Any) -> None:
+    training = trainer(classes=[0, 1, 7, 9])
+    before = weights(training)
+    with pytest.raises(ValueError, match=r"label 2 is none of the classes of base training, which are \[0, 1, 7, 9\]"):
+        training.train(experience, eval_streams=[])
+    assert same(weights(training), before)
+
+
+@pytest.mark.parametrize("classes", [[], [-1, 0], [0.5], [True]])
+def test_classes_must_be_labels(classes: list[Any]) -> None:
+    with pytest.raises(ValueError, match="classes must be at least one label"):
+        trainer(classes=classes)
 
 
 @pytest.mark.parametrize("schedule", ["one-cycle", "cosine"])
@@ -176,7 +229,7 @@ def file_of_one_epoch(experience: Any, tmp_path_factory: pytest.TempPathFactory)
         ({"batch_size": 20}, "iterations: 5 instead of 4"),
         ({"learning_rate": 0.01}, "lr: 0.05 instead of 0.01"),
         ({"schedule": "cosine"}, "schedules: .*OneCycle.* instead of .*Cosine"),
-        ({"outputs": 5}, r"shape of classifier.weight: \[4, 64\] instead of \[5, 64\]"),
+        ({"classes": range(5)}, r"shape of classifier.weight: \[4, 64\] instead of \[5, 64\]"),
     ],
 )
 def test_a_file_of_another_training_is_named_and_nothing_is_restored(
@@ -279,12 +332,12 @@ def test_unknown_names_are_answered_by_what_exists() -> None:
     with pytest.raises(ValueError, match="affine, crop-flip, none"):
         augmentation_plugins("mixup")
     with pytest.raises(ValueError, match="one-cycle, cosine"):
-        base_training(create_backbone("resnet20"), 2, epochs=1, schedule="steps")
+        base_training(create_backbone("resnet20"), [0, 1], epochs=1, schedule="steps")
 
 
 @pytest.mark.parametrize(
     "option",
-    [{"outputs": 0}, {"epochs": 0}, {"batch_size": -1}, {"learning_rate": float("nan")}],
+    [{"epochs": 0}, {"batch_size": -1}, {"learning_rate": float("nan")}],
 )
 def test_numbers_out_of_range_are_named(option: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(option))} must be .*, got"):

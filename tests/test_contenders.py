@@ -47,7 +47,7 @@ def phases(data: LabelledTensors) -> Iterator[Phase]:
 
 def network() -> ClassifierNetwork:
     torch.manual_seed(0)
-    return ClassifierNetwork(create_backbone("convnet", channels=1), outputs=4)
+    return ClassifierNetwork(create_backbone("convnet", channels=1), classes=range(4))
 
 
 def start(base: ClassifierNetwork | None = None, width: int = WIDTH, base_trained: bool = False) -> Start:

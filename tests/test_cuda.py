@@ -190,7 +190,7 @@ def step_of_base_training(method: str, device: str) -> Tensor:
     data = LabelledTensors(pixels, labels)
     training = base_training(
         create_backbone("convnet"),
-        7,
+        range(7),
         epochs=1,
         batch_size=300,
         schedule="cosine",  # begins at its peak

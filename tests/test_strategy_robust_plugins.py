@@ -325,10 +325,9 @@ def test_base_training_with_open_set_images_feeds_an_exact_strategy() -> None:
     data = LabelledTensors(torch.randint(0, 256, (60, 1, 16, 16), dtype=torch.uint8), targets)
     stream = class_incremental(data, data, phases=2, base_classes=2).train_stream
     foreign = torch.randint(0, 256, (20, 1, 16, 16), dtype=torch.uint8)
-    backbone = create_backbone("convnet", channels=1)
-    outputs = 1 + max(stream[0].classes_in_this_experience)
+    backbone, classes = create_backbone("convnet", channels=1), stream[0].classes_in_this_experience
     training = base_training(
-        backbone, outputs, epochs=1, criterion=LogitClip(), augmentation="affine", plugins=[ODNLPlugin(foreign)]
+        backbone, classes, epochs=1, criterion=LogitClip(), augmentation="affine", plugins=[ODNLPlugin(foreign)]
     )
     strategy = ACIL(model=create_learner(backbone, buffer_size=64), base_training=training)
     strategy.train(stream)

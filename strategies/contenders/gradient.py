@@ -102,17 +102,17 @@ def _classifier(start: Start) -> nn.Linear:
     nn.init.zeros_(classifier.weight)
     nn.init.zeros_(classifier.bias)
     if start.base_trained and start.network is not None:
-        trained = start.network.classifier
+        classes, trained = start.network.classes, start.network.classifier
         with torch.no_grad():
-            classifier.weight[: trained.out_features] = trained.weight
-            classifier.bias[: trained.out_features] = trained.bias
+            classifier.weight[classes] = trained.weight
+            classifier.bias[classes] = trained.bias
     return classifier
 
 
 def _network(start: Start) -> ClassifierNetwork:
     if start.network is None:
         raise ValueError("there is no network to train where the data are features; choose the method's -head variant")
-    network = deepcopy(start.network)
+    network = ClassifierNetwork(deepcopy(start.network.backbone), range(start.num_classes))
     network.classifier = _classifier(start)
     network.requires_grad_(True)
     return network
