@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from acil.cli.options import experiment_options, options_given
+from acil.cli.options import experiment_options, options_given, refuse_base_training_options
 
 if TYPE_CHECKING:
     from acil.cli.comparison import Comparison
@@ -108,7 +108,7 @@ def compare(
         given = options_given(context, besides=("resume", "jobs"))
         folder.use_device(usable_device(str(options["device"] if given else folder.comparison.experiment["device"])))
     else:
-        comparison = _comparison(options)
+        comparison = _comparison(context, options)
         name = str(options["data"]).partition(":")[0]
         default = Path("runs") / f"compare-{name}-{datetime.now():%Y%m%d-%H%M%S}"
         folder = ComparisonFolder.create(output or default, comparison, shlex.join(["acil", *sys.argv[1:]]))
@@ -122,7 +122,7 @@ def compare(
     stdout().print(view(folder))
 
 
-def _comparison(options: dict[str, Any]) -> Comparison:
+def _comparison(context: click.Context, options: dict[str, Any]) -> Comparison:
     """What the options ask for.
 
     Raises:
@@ -145,8 +145,9 @@ def _comparison(options: dict[str, Any]) -> Comparison:
     for phases in comparison.phases:
         phase_classes(experiment.source.num_classes, phases, options["base_classes"], 0, options["uneven"])
     experiment.settings.criterion(), experiment.open_set()
-    learner = experiment.new_learner()
-    if options["base_classes"] == 0 and needs_base_training(learner):
+    if not needs_base_training(experiment.new_learner()):
+        refuse_base_training_options(context)
+    elif options["base_classes"] == 0:
         raise ValueError(
             "without a base phase the backbone would differ with the number of phases; "
             "give --base-classes, --checkpoint or a pretrained backbone"

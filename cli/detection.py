@@ -107,8 +107,8 @@ def detect(run: Path, sources: Sequence[str], device: str, bar: Progress) -> tup
 
 def _check_sources(sources: Collection[str], settings: RunSettings) -> None:
     """Refuse known images as foreign ones; warn of those that were trained beside."""
-    if settings.data in sources:
-        raise ValueError(f"{settings.data} is what the run learns; name a source of other images")
+    for source in sources:
+        settings.refuse_own_data(source)
     trained_beside = settings.open_set or (settings.label_noise or "").startswith("open-set")
     if trained_beside and settings.foreign in sources:
         warnings.warn(

@@ -21,7 +21,7 @@ from acil.cli.results import MODEL_FILE, RunFolder
 from acil.cli.settings import RunSettings
 from acil.cli.tensorboard import base_training_evaluator, log_phase, open_log
 from acil.distributed import Ranks
-from acil.scenarios import DataSource, class_incremental, foreign_images
+from acil.scenarios import DataSource, class_incremental
 from acil.serialize import load_metadata
 from acil.strategies import ACIL, DistributedACIL
 from acil.strategies.base_training import BaseTraining, base_training, classifier_accuracy
@@ -93,11 +93,9 @@ class Experiment:
         Raises:
             ValueError: there is no such method, or no such source of images.
         """
-        settings = self.settings
-        if settings.open_set is None:
+        if self.settings.open_set is None:
             return []
-        foreign = foreign_images(settings.foreign, None, self.source.shape, seed=settings.seed)
-        return [open_set_plugin(settings.open_set, foreign)]
+        return [open_set_plugin(self.settings.open_set, self.settings.foreign_images(self.source))]
 
 
 def run_experiment(experiment: Experiment, folder: RunFolder, ranks: Ranks | None = None) -> None:

@@ -166,6 +166,19 @@ _EXPERIMENT_OPTIONS = (
 )
 
 
+# What has no effect where the backbone is not trained.
+_BASE_TRAINING = (
+    "epochs",
+    "learning_rate",
+    "schedule",
+    "label_smoothing",
+    "loss",
+    "logit_clip",
+    "logit_norm",
+    "open_set",
+)
+
+
 def experiment_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Everything that phases, method and seed do not say: data, base training, and the width of the head."""
     for option in reversed(_EXPERIMENT_OPTIONS):
@@ -177,3 +190,15 @@ def options_given(context: click.Context, besides: tuple[str, ...]) -> str:
     """The options that the user typed, such as "--phases, --seed", besides these; empty where there are none."""
     typed = [name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
     return ", ".join("--" + name.replace("_", "-") for name in typed if name not in besides)
+
+
+def refuse_base_training_options(context: click.Context) -> None:
+    """For a backbone that needs no training: options that would have no effect.
+
+    Raises:
+        ValueError: the user typed some of them.
+    """
+    if names := options_given(context, besides=tuple(set(context.params) - set(_BASE_TRAINING))):
+        raise ValueError(
+            f"there is no base training with a pretrained backbone or with feature rows; leave out {names}"
+        )

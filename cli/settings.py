@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from acil.scenarios import DataSource, LabelledTensors
 
@@ -115,7 +115,7 @@ class RunSettings:
 
     def _corrupted(self, source: DataSource) -> LabelledTensors:
         """Noise stays within a phase, since a phase's labels are those of its classes; a tail spans all phases."""
-        from acil.scenarios import add_label_noise, foreign_images, long_tailed, phase_classes
+        from acil.scenarios import add_label_noise, long_tailed, phase_classes
 
         train = source.train
         if not (self.label_noise or self.imbalance):
@@ -128,8 +128,7 @@ class RunSettings:
             )
         if not self.label_noise:
             return train
-        is_open = self.label_noise.startswith("open-set")
-        foreign = foreign_images(self.foreign, None, source.shape, seed=self.seed) if is_open else None
+        foreign = self.foreign_images(source) if self.label_noise.startswith("open-set") else None
         return add_label_noise(
             train,
             self.label_noise,
@@ -138,6 +137,28 @@ class RunSettings:
             class_names=source.class_names,
             foreign=foreign,
         )
+
+    def foreign_images(self, source: DataSource) -> Tensor:
+        """Images of no class of the run's data, uint8 (n, C, H, W); folders with the name of a class are left out.
+
+        Raises:
+            ValueError: there are none, or the run learns feature rows.
+        """
+        from acil.scenarios import foreign_images
+
+        if source.is_features:
+            raise ValueError(f"{self.data} holds feature rows; foreign images need a run that is given images")
+        self.refuse_own_data(self.foreign)
+        return foreign_images(self.foreign, None, source.shape, seed=self.seed, without=source.class_names)
+
+    def refuse_own_data(self, foreign: str) -> None:
+        """Refuse what the run learns as a source of foreign images.
+
+        Raises:
+            ValueError: it is.
+        """
+        if foreign == self.data:
+            raise ValueError(f"{foreign} is what the run learns; name a source of other images")
 
     def criterion(self) -> nn.Module:
         """The loss of base training.

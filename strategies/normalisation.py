@@ -26,12 +26,22 @@ class NormalisationStatistics(BaseSGDPlugin):  # type: ignore[misc]
         size = strategy.train_mb_size
         if not layers or len(dataset) < 2:
             return
+        # Avalanche sorts samples by class: as they lie, batches would vary less than the data do.
+        shuffled = DataLoader(
+            dataset,
+            batch_size=size,
+            shuffle=True,
+            drop_last=len(dataset) > size,
+            generator=torch.Generator().manual_seed(0),
+        )
         momenta = [layer.momentum for layer in layers]
         for layer in layers:
             layer.reset_running_stats()
             layer.momentum = None  # the average over all batches
         strategy.model.train()
-        for images, *_ in DataLoader(dataset, batch_size=size, drop_last=len(dataset) > size):
-            strategy.model(images.to(strategy.device))
-        for layer, momentum in zip(layers, momenta, strict=True):
-            layer.momentum = momentum
+        try:
+            for images, *_ in shuffled:
+                strategy.model(images.to(strategy.device))
+        finally:
+            for layer, momentum in zip(layers, momenta, strict=True):
+                layer.momentum = momentum

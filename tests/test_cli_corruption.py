@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from PIL import Image
 
 from acil.cli import main
 from acil.cli.results import RunFolder
 from acil.cli.settings import RunSettings
 from acil.losses import GCE, LogitClip, LogitNorm
-from acil.scenarios import NoisyTensors, phase_classes
+from acil.scenarios import DataSource, LabelledTensors, NoisyTensors, phase_classes
 
 TINY = ("--classes", "8", "--train-per-class", "20", "--test-per-class", "5", "--epochs", "1", "--buffer-size", "64")
 
@@ -106,6 +109,8 @@ def test_a_corrupted_run_is_proved_and_resumed_like_any_other(tmp_path: Path) ->
         (("--logit-clip", "1", "--logit-norm", "0.04"), "cannot be clipped and normalised"),
         (("--open-set", "odln"), "there is no open-set method"),
         (("--open-set", "odnl", "--foreign", "folder:/nowhere"), "not a folder"),
+        (("--open-set", "odnl", "--foreign", "glyphs"), "glyphs is what the run learns"),
+        (("--label-noise", "open-set:0.4", "--foreign", "glyphs"), "glyphs is what the run learns"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused_before_anything_is_written(
@@ -115,6 +120,44 @@ def test_settings_that_do_not_fit_are_refused_before_anything_is_written(
     assert result.exit_code == 2, result.output
     assert message in result.stderr
     assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture
+def features(tmp_path: Path) -> str:
+    """A source of feature rows."""
+    file = tmp_path / "rows.npz"
+    np.savez(file, features=np.random.default_rng(0).normal(size=(80, 12)).astype(np.float32), labels=np.arange(80) % 8)
+    return f"features:{file}"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--epochs", "3", "--loss", "gce"), "no base training .* leave out --epochs, --loss"),
+        (("--open-set", "odnl"), "foreign images need a run that is given images"),
+        (("--label-noise", "open-set:0.4"), "foreign images need a run that is given images"),
+    ],
+)
+def test_features_are_not_trained_and_have_no_foreign_images(
+    tmp_path: Path, features: str, options: tuple[str, ...], message: str
+) -> None:
+    for command in (("run", "--phases", "2"), ("compare", "--phases", "2", "--methods", "acil")):
+        result = acil(*command, "--data", features, *options, "--output", tmp_path / "made")
+        assert result.exit_code == 2, result.output
+        assert re.search(message, result.stderr)
+        assert not (tmp_path / "made").exists()
+
+
+def test_folders_of_the_runs_own_classes_are_not_foreign(tmp_path: Path) -> None:
+    for red, name in ((0, "cat"), (80, "dog"), (160, "chair")):
+        folder = tmp_path / "photos" / name
+        folder.mkdir(parents=True)
+        for place in range(3):
+            Image.new("RGB", (16, 16), (red, 0, place)).save(folder / f"{place}.png")
+    pets = LabelledTensors(torch.zeros(2, 3, 16, 16, dtype=torch.uint8), torch.arange(2))
+    source = DataSource("pets", pets, pets, ("cat", "dog"), "none")
+    foreign = settings(foreign=f"folder:{tmp_path / 'photos'}").foreign_images(source)
+    assert foreign[:, 0, 0, 0].tolist() == [160] * 3
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
