@@ -60,8 +60,9 @@ def add_label_noise(
     ``asymmetric:RATE``   Labels become the class that theirs is mistaken for, each with probability ``RATE``: the map
                           published for CIFAR-10 where ``class_names`` has its names, the next class elsewhere.
     ``pair:RATE``         Labels become the next class of their group, each with probability ``RATE``.
-    ``instance:RATE``     The image decides: its rate comes from a normal distribution around ``RATE``, truncated to
-                          0..1, and the wrong class from random projections of its pixels.
+    ``instance:RATE``     The image decides: its rate comes from a normal distribution around ``RATE`` (deviation 0.1),
+                          truncated to 0..1 (a ``RATE`` of 0 so becomes 0.08), and the wrong class from random
+                          projections of its pixels.
     ``open-set:RATE``     ``RATE`` of the images become foreign ones; labels stay.
     ====================  ==============================================================================================
 
@@ -172,8 +173,9 @@ def _instance_rows(
     rates = rng.normal(rate, INSTANCE_SPREAD, size=len(places))
     while (outside := (rates < 0) | (rates > 1)).any():
         rates[outside] = rng.normal(rate, INSTANCE_SPREAD, size=int(outside.sum()))
-    features = inputs.flatten(1).to(torch.float64).numpy()
-    features = (features - features.mean(axis=0)) / (features.std(axis=0) + 1e-8)
+    features = inputs.flatten(1).to(torch.float64).numpy()  # a copy, eight times the size of the images
+    features -= features.mean(axis=0)
+    features /= features.std(axis=0) + 1e-8
     rows = np.empty((len(places), classes))
     for own in range(classes):
         of_own = places == own

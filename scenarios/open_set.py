@@ -16,6 +16,7 @@ from acil.scenarios.cache import cached_array
 from acil.scenarios.image_files import ImageFiles, file_stamp, find_images
 
 GENERATED = 10_000  # images of a source without end, where the caller names no number
+PART = 256  # images that are drawn or scaled at once, since both take many times their memory
 _FORMAT = 1  # raise it when fitting changes, so that old cache files are left alone
 SYMBOL_FACES = ("DejaVuSans", "DejaVuSans-Bold")  # the others have few symbols
 SYMBOL_CATEGORIES = ("Sm", "Sc")  # mathematics, arrows among it, and currencies
@@ -58,7 +59,7 @@ def foreign_images(
         raise ValueError(f"count must be at least 1, got {count}")
     rng = np.random.default_rng(seed)
     if source in _NOISE:
-        return torch.from_numpy(_NOISE[source](rng, (count or GENERATED, *shape)))
+        return _noise(source, rng, (count or GENERATED, *shape))
     if source == "symbols":
         return _fitted(_symbols(rng, count or GENERATED), shape)
     if source.startswith("folder:"):
@@ -91,6 +92,14 @@ def _blobs(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.uint8
 
 
 _NOISE = {"gaussian": _gaussian, "rademacher": _rademacher, "blobs": _blobs}
+
+
+def _noise(source: str, rng: np.random.Generator, shape: tuple[int, ...]) -> Tensor:
+    images = np.empty(shape, dtype=np.uint8)
+    for start in range(0, len(images), PART):
+        part = images[start : start + PART]
+        part[:] = _NOISE[source](rng, part.shape)
+    return torch.from_numpy(images)
 
 
 def _symbols(rng: np.random.Generator, count: int) -> Tensor:
@@ -149,10 +158,14 @@ def _chosen(source: str, available: int, count: int | None, rng: np.random.Gener
 
 def _fitted(images: Tensor, shape: tuple[int, ...]) -> Tensor:
     """uint8 images scaled to (C, H, W); grey ones become colour ones and the other way round."""
+    return torch.cat([_fitted_part(part, shape) for part in images.split(PART)])
+
+
+def _fitted_part(images: Tensor, shape: tuple[int, ...]) -> Tensor:
     channels, height, width = shape
     if images.shape[2:] != (height, width):
         scaled = F.interpolate(images.float(), size=(height, width), mode="bilinear", antialias=True)
         images = scaled.round().clamp(0, 255).to(torch.uint8)
     if images.shape[1] == channels:
         return images
-    return images.expand(-1, channels, -1, -1).clone() if channels > 1 else images.float().mean(1, True).to(torch.uint8)
+    return images.expand(-1, channels, -1, -1) if channels > 1 else images.float().mean(1, True).to(torch.uint8)

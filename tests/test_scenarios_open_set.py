@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import unicodedata
 from pathlib import Path
 
@@ -27,6 +29,24 @@ def test_generated_images_have_the_shape_and_follow_the_seed(source: str, shape:
     assert torch.equal(images, foreign_images(source, 50, shape, seed=3))
     assert not torch.equal(images, foreign_images(source, 50, shape, seed=4))
     assert len(images.flatten(1).unique(dim=0)) == 50
+
+
+PEAK = """
+import sys
+from resource import RUSAGE_SELF, getrusage
+from acil.scenarios import foreign_images
+
+foreign_images(sys.argv[1], 10, (3, 64, 64))  # what is made once
+before = getrusage(RUSAGE_SELF).ru_maxrss
+images = foreign_images(sys.argv[1], 8_000, (3, 64, 64))
+print(1024 * (getrusage(RUSAGE_SELF).ru_maxrss - before) / images.nbytes)
+"""
+
+
+@pytest.mark.parametrize("source", ["gaussian", "rademacher", "blobs", "symbols", "glyphs"])
+def test_making_images_takes_little_more_memory_than_they_do(source: str) -> None:
+    made = subprocess.run([sys.executable, "-c", PEAK, source], capture_output=True, text=True, check=True)
+    assert float(made.stdout) < 3.5
 
 
 def test_noise_has_its_distribution() -> None:
