@@ -156,6 +156,10 @@ def expected_calibration_error(probabilities: Tensor, labels: Tensor, bins: int 
     check_values(probabilities, "probabilities")
     if probabilities.ndim != 2 or not probabilities.numel() or probabilities.min() < 0 or probabilities.max() > 1:
         raise ValueError(f"probabilities must be rows (n, K) in 0..1, got {tuple(probabilities.shape)}")
+    if (worst := float((probabilities.sum(dim=1) - 1).abs().max())) > 1e-2:
+        raise ValueError(
+            f"probabilities must have rows that sum to 1, but one is {worst:.2g} off; take the softmax of logits"
+        )
     check_labels(labels, len(probabilities))
     classes = probabilities.shape[1]
     if int(labels.max()) >= classes:

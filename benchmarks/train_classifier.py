@@ -90,9 +90,9 @@ def training_data(options: argparse.Namespace) -> tuple[LabelledTensors, Labelle
 def criterion(options: argparse.Namespace) -> nn.Module:
     """The loss, behind clipped or normalised logits where the options ask for that."""
     loss = create_loss(options.loss)
-    if options.logit_clip:
+    if options.logit_clip is not None:
         return LogitClip(loss, tau=options.logit_clip)
-    return LogitNorm(loss, tau=options.logit_norm) if options.logit_norm else loss
+    return loss if options.logit_norm is None else LogitNorm(loss, tau=options.logit_norm)
 
 
 @contextmanager
@@ -191,8 +191,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--label-noise", help="such as symmetric:0.5, asymmetric:0.4 or instance:0.4")
     parser.add_argument("--imbalance", help="such as exp:0.01 or step:0.1")
     parser.add_argument("--loss", default="ce")
-    parser.add_argument("--logit-clip", type=float, metavar="TAU")
-    parser.add_argument("--logit-norm", type=float, metavar="TAU")
+    logits = parser.add_mutually_exclusive_group()
+    logits.add_argument("--logit-clip", type=float, metavar="TAU")
+    logits.add_argument("--logit-norm", type=float, metavar="TAU")
     parser.add_argument("--open-set", help="odnl:ETA or open-sampling:ETA")
     parser.add_argument("--foreign", default="gaussian", help="where open-set images come from")
     parser.add_argument("--without", nargs="*", default=[], help="classes to leave out of foreign folders")

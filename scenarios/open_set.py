@@ -158,7 +158,7 @@ def _chosen(source: str, available: int, count: int | None, rng: np.random.Gener
 
 def _fitted(images: Tensor, shape: tuple[int, ...]) -> Tensor:
     """uint8 images scaled to (C, H, W); grey ones become colour ones and the other way round."""
-    return torch.cat([_fitted_part(part, shape) for part in images.split(PART)])
+    return torch.cat([_fitted_part(part, shape) for part in torch.split(images, PART)])
 
 
 def _fitted_part(images: Tensor, shape: tuple[int, ...]) -> Tensor:

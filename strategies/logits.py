@@ -7,8 +7,7 @@ from typing import Any
 from avalanche.core import BaseSGDPlugin
 from torch import Tensor
 
-from acil.checks import check_positive
-from acil.losses import check_norm, clip_logits, normalise_logits
+from acil.losses import check_norm, check_tau, clip_logits, normalise_logits
 
 
 class LogitPlugin(BaseSGDPlugin):  # type: ignore[misc]
@@ -16,6 +15,9 @@ class LogitPlugin(BaseSGDPlugin):  # type: ignore[misc]
 
     Metrics, and plugins that come later (distillation, say), see the logits as the model gave them. Given after an
     open-set plugin it leaves the logits of foreign images alone; given before, it transforms them as well.
+
+    Norms are those of all logits, of classes that do not occur as well: give the network as many outputs as there are
+    classes, and no outputs that are masked by large values (Avalanche's ``IncrementalClassifier(masking=False)``).
     """
 
     def __init__(self) -> None:
@@ -42,7 +44,7 @@ class LogitClipPlugin(LogitPlugin):
     """Bounds the norm of every logit vector, and with it the loss, so that wrong labels cannot be fitted without end.
 
     Args:
-        tau: the largest norm, above 0.
+        tau: the largest norm, 1e-6 to 1e6.
         p: order of the norm: 1, 2 or infinity.
 
     Raises:
@@ -54,7 +56,7 @@ class LogitClipPlugin(LogitPlugin):
 
     def __init__(self, tau: float = 1.0, p: float = 2.0) -> None:
         super().__init__()
-        check_positive(tau, "tau")
+        check_tau(tau)
         check_norm(p)
         self.tau, self.p = tau, p
 
@@ -67,7 +69,7 @@ class LogitNormPlugin(LogitPlugin):
     """Takes the norm out of the loss, so that confidence on foreign images does not grow with it.
 
     Args:
-        tau: temperature, above 0.
+        tau: temperature, 1e-6 to 1e6.
 
     Raises:
         ValueError: ``tau`` is out of range.
@@ -78,7 +80,7 @@ class LogitNormPlugin(LogitPlugin):
 
     def __init__(self, tau: float = 0.04) -> None:
         super().__init__()
-        check_positive(tau, "tau")
+        check_tau(tau)
         self.tau = tau
 
     def transform(self, logits: Tensor) -> Tensor:

@@ -186,13 +186,31 @@ def test_limits_are_the_losses_they_interpolate() -> None:
         lambda: ActivePassive(NCE(), MAE(), alpha=0),
         lambda: LogitClip(tau=0),
         lambda: LogitClip(p=3),
+        lambda: LogitClip(tau=1e39),
         lambda: LogitNorm(tau=float("inf")),
+        lambda: LogitNorm(tau=1e-39),
         lambda: create_loss("cross-entropy"),
     ],
 )
 def test_settings_out_of_range_are_refused(make: Callable[[], torch.nn.Module]) -> None:
     with pytest.raises(ValueError, match=r"must be|there is no loss"):
         make()
+
+
+def test_one_class_alone_cannot_be_normalised() -> None:
+    with pytest.raises(ValueError, match="two classes"):
+        NCE()(torch.zeros(3, 1), torch.zeros(3, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("make", [LogitClip, LogitNorm])
+@pytest.mark.parametrize("tau", [1e-6, 1e6])
+def test_loss_and_gradient_are_finite_at_the_ends_of_tau(make: Callable[..., torch.nn.Module], tau: float) -> None:
+    logits = torch.tensor([[1.0, 2, -3], [1e30, 0, 0], [0, 0, 0], [1e-30, 0, 0]], requires_grad=True)
+    loss = make(tau=tau)(logits, torch.tensor([0, 1, 2, 0]))
+    loss.backward()
+    assert loss.isfinite()
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,7 @@ def test_scores_of_extreme_logits_are_finite_and_know_shifts(scale: float, shift
     lambda: expected_calibration_error(torch.ones(3, 2) / 2, torch.zeros(3).long(), bins=0),
     lambda: expected_calibration_error(torch.empty(0, 2), torch.zeros(0).long()),
     lambda: expected_calibration_error(torch.full((3, 2), 1.5), torch.zeros(3).long()),
+    lambda: expected_calibration_error(torch.ones(3, 2), torch.zeros(3).long()),
     lambda: expected_calibration_error(torch.ones(3, 2) / 2, torch.full((3,), 2)),
     lambda: expected_calibration_error(torch.ones(3, 2) / 2, torch.zeros(2).long()),
     lambda: roc_curve(torch.zeros(3), torch.empty(0)),

@@ -11,7 +11,7 @@ from acil.losses.active_passive import NCE, ActivePassive
 from acil.losses.asymmetric import AEL, AGCE, AUL
 from acil.losses.logit_clip import LogitClip, check_norm, clip_logits
 from acil.losses.logit_norm import LogitNorm, normalise_logits
-from acil.losses.loss import Loss
+from acil.losses.loss import Loss, check_tau
 from acil.losses.robust import GCE, MAE, RCE, SCE, Focal, PHuberCE, TaylorCE
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "PHuberCE",
     "TaylorCE",
     "check_norm",
+    "check_tau",
     "clip_logits",
     "create_loss",
     "normalise_logits",

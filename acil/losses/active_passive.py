@@ -12,7 +12,13 @@ class NCE(Loss):
     """Normalised cross-entropy ``log p_y / sum_k log p_k``: symmetric, in 0..1 (Ma et al., ICML 2020, equation 7)."""
 
     def of_each(self, log_probabilities: Tensor, labels: Tensor) -> Tensor:
-        """See :class:`Loss`."""
+        """See :class:`Loss`.
+
+        Raises:
+            ValueError: there is one class alone, and so nothing to normalise by.
+        """
+        if log_probabilities.shape[1] < 2:
+            raise ValueError("NCE needs logits of two classes at least, got one; choose another loss")
         return of_labels(log_probabilities, labels) / log_probabilities.sum(dim=1)
 
 

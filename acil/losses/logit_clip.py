@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from acil.checks import check_positive
+from acil.losses.loss import check_tau
 
 NORMS = (1.0, 2.0, float("inf"))
 
@@ -50,7 +50,7 @@ class LogitClip(nn.Module):
 
     Args:
         criterion: maps logits and labels to a loss; None for cross-entropy.
-        tau: the largest norm, above 0: smaller is more robust and fits less.
+        tau: the largest norm, 1e-6 to 1e6: smaller is more robust and fits less.
         p: order of the norm: 1, 2 or infinity.
 
     Raises:
@@ -62,7 +62,7 @@ class LogitClip(nn.Module):
 
     def __init__(self, criterion: nn.Module | None = None, *, tau: float = 1.0, p: float = 2.0) -> None:
         super().__init__()
-        check_positive(tau, "tau")
+        check_tau(tau)
         check_norm(p)
         self.criterion = criterion or nn.CrossEntropyLoss()
         self.tau, self.p = tau, p

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from acil.checks import check_positive
+from acil.losses.loss import check_tau
 
 # Keeps zero logits zero.
 EPSILON = 1e-7
@@ -38,7 +38,7 @@ class LogitNorm(nn.Module):
 
     Args:
         criterion: maps logits and labels to a loss; None for cross-entropy.
-        tau: temperature, above 0; smaller for more classes.
+        tau: temperature, 1e-6 to 1e6; smaller for more classes.
 
     Raises:
         ValueError: ``tau`` is out of range.
@@ -49,7 +49,7 @@ class LogitNorm(nn.Module):
 
     def __init__(self, criterion: nn.Module | None = None, *, tau: float = 0.04) -> None:
         super().__init__()
-        check_positive(tau, "tau")
+        check_tau(tau)
         self.criterion = criterion or nn.CrossEntropyLoss()
         self.tau = tau
 

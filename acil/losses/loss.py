@@ -47,6 +47,16 @@ class Loss(nn.Module):
         return losses.mean() if self.reduction == "mean" else losses.sum()
 
 
+def check_tau(tau: float) -> None:
+    """Refuse scales of logits at which float32 or its gradients could overflow: all but 1e-6 to 1e6.
+
+    Raises:
+        ValueError: quotes it.
+    """
+    if isinstance(tau, bool) or not isinstance(tau, (int, float)) or not 1e-6 <= tau <= 1e6:
+        raise ValueError(f"tau must be a number from 1e-6 to 1e6, got {tau!r}")
+
+
 def of_labels(values: Tensor, labels: Tensor) -> Tensor:
     """(n,) entries of (n, K) at the labels (n,)."""
     return values.gather(1, labels[:, None]).squeeze(1)
