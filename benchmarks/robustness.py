@@ -174,14 +174,23 @@ def spread(values: list[float]) -> str:
 
 def noise_table(figures: Figures) -> list[str]:
     """Last and best accuracy of each method under each noise."""
+    return by_noise(figures, "{} ({})", "last", "best")
+
+
+def head_table(figures: Figures) -> list[str]:
+    """Accuracy of the head that learns the wrong labels on the features of each method."""
+    return by_noise(figures, "{}", "ridge")
+
+
+def by_noise(figures: Figures, cell: str, *names: str) -> list[str]:
+    """A line for each method and a column for each noise; a cell holds the figures of these names."""
     methods = list(dict.fromkeys(method for table, _, method in figures if table == "noise"))
     lines = ["| training | " + " | ".join(NOISES) + " |", "| --- |" + " ---: |" * len(NOISES)]
     for method in methods:
         cells = []
         for world in NOISES:
             found = figures.get(("noise", world, method), [])
-            last, best = [row["last"] for row in found], [row["best"] for row in found]
-            cells.append(f"{spread(last)} ({spread(best)})" if found else "-")
+            cells.append(cell.format(*(spread([row[name] for row in found]) for name in names)) if found else "-")
         lines.append(f"| {method} | " + " | ".join(cells) + " |")
     return lines
 
@@ -225,7 +234,12 @@ def detection_table(figures: Figures) -> list[str]:
 def write_tables(rows: list[Row], options: argparse.Namespace) -> None:
     """Markdown, CSV and picture from the rows that are there."""
     figures = load(rows, options.output)
-    tables = {"Label noise": noise_table, "Long tails": tail_table, "Foreign images": detection_table}
+    tables = {
+        "Label noise": noise_table,
+        "Heads": head_table,
+        "Long tails": tail_table,
+        "Foreign images": detection_table,
+    }
     text = [line for title, table in tables.items() for line in (f"## {title}", "", *table(figures), "")]
     (options.output / "robustness.md").write_text("\n".join(text))
     with (options.output / "robustness.csv").open("w", newline="") as file:
