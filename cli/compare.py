@@ -131,7 +131,7 @@ def _comparison(context: click.Context, options: dict[str, Any]) -> Comparison:
     from acil.checks import check_name
     from acil.cli.comparison import Comparison
     from acil.cli.device import usable_device
-    from acil.cli.experiment import Experiment, needs_base_training
+    from acil.cli.experiment import Experiment
     from acil.scenarios import phase_classes
     from acil.strategies.contenders import CONTENDERS
 
@@ -144,14 +144,14 @@ def _comparison(context: click.Context, options: dict[str, Any]) -> Comparison:
     experiment = Experiment.prepare(comparison.settings(0))
     for phases in comparison.phases:
         phase_classes(experiment.source.num_classes, phases, options["base_classes"], 0, options["uneven"])
-    experiment.settings.criterion(), experiment.open_set()
-    if not needs_base_training(experiment.new_learner()):
+    if not experiment.trains_backbone():
         refuse_base_training_options(context)
     elif options["base_classes"] == 0:
         raise ValueError(
             "without a base phase the backbone would differ with the number of phases; "
             "give --base-classes, --checkpoint or a pretrained backbone"
         )
+    experiment.settings.criterion(), experiment.open_set()
     return comparison
 
 

@@ -171,9 +171,9 @@ def _load_network(path: Path) -> ClassifierNetwork:
     if not path.exists():
         raise ValueError(f"{path} is gone, so features cannot be made again; put it back, or compare anew")
     content = torch.load(path, map_location="cpu", weights_only=True)
-    if "classes" not in content:
-        raise ValueError(f"{path} is of another version; compare anew in another folder")
-    network = ClassifierNetwork(create_backbone(**content["backbone"]), content["classes"])
+    # Formerly a network had an output for every label up to the largest.
+    classes = content["classes"] if "classes" in content else range(content["outputs"])
+    network = ClassifierNetwork(create_backbone(**content["backbone"]), classes)
     network.load_state_dict(content["state"])
     return network
 

@@ -87,6 +87,20 @@ class Experiment:
         )
         return learner.to(settings.device)
 
+    def trains_backbone(self) -> bool:
+        """Whether the base phase trains the backbone.
+
+        Raises:
+            ValueError: it should, but one class alone teaches a network nothing.
+        """
+        trains = needs_base_training(self.new_learner())
+        if trains and len(self.classes_by_phase()[0]) < 2:
+            raise ValueError(
+                "the first phase trains the backbone and must have two classes at least; "
+                "give --base-classes 2 or a pretrained backbone"
+            )
+        return trains
+
     def open_set(self) -> list[OpenSetPlugin]:
         """The plugin that brings foreign images into base training; none where the settings ask for none.
 

@@ -79,7 +79,7 @@ def run(
     lift_thread_limit()
     from acil.cli.console import stdout
     from acil.cli.device import usable_device
-    from acil.cli.experiment import needs_base_training, run_experiment
+    from acil.cli.experiment import run_experiment
     from acil.cli.ranks import command, end_at_once, follow, prepare, tell_when_ended
     from acil.cli.results import TENSORBOARD, RunFolder
     from acil.cli.tables import summary_view
@@ -103,9 +103,9 @@ def run(
         settings = settings.with_image_size()
         experiment = prepare(settings, ranks)
         # So that a bad backbone, loss or source of images is refused before there is a folder.
-        settings.criterion(), experiment.open_set()
-        if not needs_base_training(experiment.new_learner()):
+        if not experiment.trains_backbone():
             refuse_base_training_options(context)
+        settings.criterion(), experiment.open_set()
         typed = shlex.join([*command(ranks), *sys.argv[1:]])
         folder = RunFolder.create(output or _default_output(settings), settings.as_config(), typed)
         if tensorboard:

@@ -130,13 +130,19 @@ def _of_folder(
     root = Path(path).expanduser()
     if not root.is_dir():
         raise ValueError(f"{root} is not a folder; give the path of a folder of images")
-    files = [file for file in find_images(root) if not set(file.relative_to(root).parts) & set(without)]
+    files = [file for file in find_images(root) if not set(_folders(file, root)) & set(without)]
     places = _chosen(f"folder:{path}", len(files), count, rng)
     chosen = [files[place] for place in places]
     key = {"format": _FORMAT, "shape": list(shape), "files": [file_stamp(file) for file in chosen]}
     channels, height, width = shape
     images = ImageFiles(chosen, torch.zeros(len(chosen), dtype=torch.int64), (channels, height, width))
     return torch.from_numpy(cached_array("foreign", key, lambda: images.pixels().numpy()))
+
+
+def _folders(file: Path, root: Path) -> tuple[str, ...]:
+    """Names of the folders between a root and a file, without the training or test part of a data set."""
+    folders = file.relative_to(root).parts[:-1]
+    return folders[1:] if folders[:1] in {("train",), ("val",), ("test",)} else folders
 
 
 def _of_data_set(source: str, count: int | None, shape: tuple[int, ...], rng: np.random.Generator) -> Tensor:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Sequence
+from copy import copy
+from functools import partial
 from typing import Any
 
 import torch
@@ -35,16 +38,14 @@ class ClassifierNetwork(nn.Module):
         classes: (K,) int64, the label of each logit, ascending.
 
     Raises:
-        ValueError: there are no classes, or a label is no whole number from 0 on.
+        ValueError: ``classes`` are no labels.
     """
 
     classes: Tensor
 
     def __init__(self, backbone: Backbone, classes: Iterable[int]) -> None:
         super().__init__()
-        labels = sorted(set(classes))
-        if not labels or any(isinstance(label, bool) or not isinstance(label, int) or label < 0 for label in labels):
-            raise ValueError(f"classes must be at least one label, whole numbers from 0 on, got {labels}")
+        labels = _labels(classes)
         self.backbone = backbone
         self.classifier = nn.Linear(backbone.num_features, len(labels))
         self.register_buffer("classes", torch.tensor(labels), persistent=False)
@@ -58,9 +59,9 @@ class ClassifierNetwork(nn.Module):
 class BaseTraining(Naive):  # type: ignore[misc]
     """Avalanche's Naive, for a ``ClassifierNetwork`` of the base classes alone, whatever their labels are.
 
-    Criterion, metrics and plugins see each label as the position of its logit, 0..K-1. Logits of labels that do not
-    occur would take part in the loss: clipped or normalised logits cannot be pushed away from them, and label
-    smoothing is shared with them.
+    Criterion, metrics and plugins see the experience's labels as the positions of their logits, 0..K-1. Logits of
+    labels that do not occur would take part in the loss: clipped or normalised logits cannot be pushed away from them,
+    and label smoothing is shared with them. Only experiences of the network's classes can be trained and evaluated on.
     """
 
     def train_dataset_adaptation(self, **kwargs: Any) -> None:
@@ -69,8 +70,8 @@ class BaseTraining(Naive):  # type: ignore[misc]
         Raises:
             ValueError: a label is none of the network's classes.
         """
+        self.experience: Any = _numbered(self.experience, self.model.classes)
         super().train_dataset_adaptation(**kwargs)
-        self.adapted_dataset: Any = _numbered(self.adapted_dataset, self.model.classes)
 
     def eval_dataset_adaptation(self, **kwargs: Any) -> None:
         """Number the experience's labels.
@@ -78,21 +79,41 @@ class BaseTraining(Naive):  # type: ignore[misc]
         Raises:
             ValueError: a label is none of the network's classes.
         """
+        self.experience = _numbered(self.experience, self.model.classes)
         super().eval_dataset_adaptation(**kwargs)
-        self.adapted_dataset = _numbered(self.adapted_dataset, self.model.classes)
 
 
-def _numbered(dataset: Any, classes: Tensor) -> Any:
-    """An Avalanche data set whose labels are their positions among the classes."""
+def _labels(classes: Iterable[int]) -> list[int]:
+    if not isinstance(classes, Iterable):
+        raise ValueError(f"classes must be labels, such as range(50) or classes_in_this_experience, got {classes!r}")
+    try:
+        labels = sorted({operator.index(label) for label in classes})
+    except TypeError as error:
+        raise ValueError(f"classes must be labels, whole numbers from 0 on: {error}") from error
+    if not labels or labels[0] < 0:
+        raise ValueError(f"classes must be at least one label, and none negative, got {labels}")
+    return labels
+
+
+def _numbered(experience: Any, classes: Tensor) -> Any:
+    """A copy of an experience, whose labels are their positions among the classes."""
     position = {label: place for place, label in enumerate(classes.tolist())}
-    labels = [int(label) for label in dataset.targets]
+    labels = [int(label) for label in experience.dataset.targets]
     if unknown := sorted(set(labels) - set(position)):
         raise ValueError(f"label {unknown[0]} is none of the classes of base training, which are {list(position)}")
-    return TaskAwareSupervisedClassificationDataset(
-        [dataset],
-        data_attributes=[DataAttribute([position[label] for label in labels], "targets")],
-        transform_groups=DefaultTransformGroups((None, lambda label: position[int(label)])),
+    positions = [position[label] for label in labels]
+    numbered = copy(experience)
+    numbered.classes_in_this_experience = sorted(set(positions))
+    numbered._dataset = TaskAwareSupervisedClassificationDataset(
+        [experience.dataset],
+        data_attributes=[DataAttribute(positions, "targets")],
+        transform_groups=DefaultTransformGroups((None, partial(_position, position))),
     )
+    return numbered
+
+
+def _position(position: dict[int, int], label: Any) -> int:
+    return position[int(label)]
 
 
 def base_training(
@@ -116,7 +137,7 @@ def base_training(
 
     Args:
         backbone: the learner's; it is trained in place.
-        classes: the K labels of the base phase, such as its ``classes_in_this_experience``.
+        classes: the K labels of the base phase, such as its ``classes_in_this_experience``; two at least.
         epochs: passes over the base phase.
         learning_rate: the schedule's peak.
         schedule: "one-cycle" or "cosine", by iteration.
@@ -130,12 +151,15 @@ def base_training(
         evaluator: metrics and loggers; None for none.
 
     Raises:
-        ValueError: there is no such schedule or augmentation, or a number is out of range.
+        ValueError: there is no such schedule or augmentation, a number is out of range, or there are less than two
+            classes to tell apart.
     """
     for name, count in (("epochs", epochs), ("batch_size", batch_size)):
         check_count(count, name)
     check_positive(learning_rate, "learning_rate")
     network = ClassifierNetwork(backbone, classes)
+    if len(network.classes) < 2:
+        raise ValueError("base training must have two classes at least, as one alone teaches a network nothing")
     backbone.requires_grad_(True)
     optimizer = torch.optim.SGD(
         network.parameters(), lr=learning_rate, momentum=0.9, nesterov=True, weight_decay=weight_decay

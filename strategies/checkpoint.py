@@ -106,10 +106,12 @@ def _schedules(strategy: Any) -> list[LRScheduler]:
 
 
 def _settings(strategy: Any) -> dict[str, Any]:
-    """What must be equal for a training to go on: the same network, data size, optimizer and schedules."""
+    """What must be equal for a training to go on: the same network, classes, data size, optimizer and schedules."""
+    classes = getattr(strategy.model, "classes", None)
     shapes = {f"shape of {name}": list(tensor.shape) for name, tensor in strategy.model.state_dict().items()}
     return {
         "experience": strategy.clock.train_exp_counter,
+        "classes": None if classes is None else classes.tolist(),
         "epochs": strategy.train_epochs,
         "iterations": len(strategy.dataloader),
         "batch size": strategy.train_mb_size,

@@ -30,7 +30,7 @@ class OpenSetPlugin(BaseSGDPlugin):  # type: ignore[misc]
 
     Attributes:
         images_per_sample: as published.
-        classes: (K,) int64, the labels of the experience in ascending order, as the strategy numbers them.
+        classes: (K,) int64, the labels of the experience in ascending order.
         distribution: (K,) float64, the probability with which a foreign image is given each of them.
         weights: (K,) float64, the weight of each of them in the foreign images' loss.
 
@@ -66,7 +66,7 @@ class OpenSetPlugin(BaseSGDPlugin):  # type: ignore[misc]
 
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Find the classes of the experience, and the distribution of foreign labels."""
-        targets = torch.tensor([int(label) for label in strategy.adapted_dataset.targets])
+        targets = torch.tensor([int(label) for label in strategy.experience.dataset.targets])
         counts = torch.bincount(targets)
         self.classes = counts.nonzero().flatten()
         self.distribution = self.label_distribution(counts[self.classes].double() / len(targets))

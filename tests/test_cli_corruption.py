@@ -111,6 +111,7 @@ def test_a_corrupted_run_is_proved_and_resumed_like_any_other(tmp_path: Path) ->
         (("--open-set", "odnl", "--foreign", "folder:/nowhere"), "not a folder"),
         (("--open-set", "odnl", "--foreign", "glyphs"), "glyphs is what the run learns"),
         (("--label-noise", "open-set:0.4", "--foreign", "glyphs"), "glyphs is what the run learns"),
+        (("--base-classes", "1", "--uneven"), "two classes at least"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused_before_anything_is_written(
@@ -134,7 +135,7 @@ def features(tmp_path: Path) -> str:
     ("options", "message"),
     [
         (("--epochs", "3", "--loss", "gce"), "no base training .* leave out --epochs, --loss"),
-        (("--open-set", "odnl"), "foreign images need a run that is given images"),
+        (("--open-set", "odnl"), "no base training .* leave out --open-set"),
         (("--label-noise", "open-set:0.4"), "foreign images need a run that is given images"),
     ],
 )
