@@ -190,7 +190,8 @@ def test_a_run_learns_in_one_pass(photos: Path) -> None:
 
 
 def test_only_weights_choose_the_image_size(photos: Path, tmp_path: Path) -> None:
-    assert run(photos, "--backbone", "timm:test_resnet", "--epochs", "1").exit_code == 0
+    trained = run(photos, "--backbone", "timm:test_resnet", "--epochs", "1", "--base-classes", "2", "--phases", "1")
+    assert trained.exit_code == 0, trained.output
     untrained = RunSettings.from_config(json.loads((tmp_path / "run" / "config.json").read_text()))
     assert untrained.image_size is None  # the images as they are: there is a training to come
 
