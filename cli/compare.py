@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from acil.cli.options import experiment_options, options_given, refuse_base_training_options
+from acil.cli.options import experiment_options, options_given, refuse_idle_options
 
 if TYPE_CHECKING:
     from acil.cli.comparison import Comparison
@@ -144,9 +144,9 @@ def _comparison(context: click.Context, options: dict[str, Any]) -> Comparison:
     experiment = Experiment.prepare(comparison.settings(0))
     for phases in comparison.phases:
         phase_classes(experiment.source.num_classes, phases, options["base_classes"], 0, options["uneven"])
-    if not experiment.trains_backbone():
-        refuse_base_training_options(context)
-    elif options["base_classes"] == 0:
+    trains_backbone = experiment.trains_backbone()
+    refuse_idle_options(context, trains_backbone)
+    if trains_backbone and options["base_classes"] == 0:
         raise ValueError(
             "without a base phase the backbone would differ with the number of phases; "
             "give --base-classes, --checkpoint or a pretrained backbone"

@@ -192,13 +192,20 @@ def options_given(context: click.Context, besides: tuple[str, ...]) -> str:
     return ", ".join("--" + name.replace("_", "-") for name in typed if name not in besides)
 
 
-def refuse_base_training_options(context: click.Context) -> None:
-    """For a backbone that needs no training: options that would have no effect.
+def refuse_idle_options(context: click.Context, trains_backbone: bool) -> None:
+    """Options that would have no effect beside the others.
 
     Raises:
-        ValueError: the user typed some of them.
+        ValueError: the user typed some of them; says why they would have none.
     """
-    if names := options_given(context, besides=tuple(set(context.params) - set(_BASE_TRAINING))):
-        raise ValueError(
-            f"there is no base training with a pretrained backbone or with feature rows; leave out {names}"
-        )
+    given = context.params
+    noise = given["label_noise"] or ""
+    idle = [
+        (not trains_backbone, _BASE_TRAINING, "there is no base training with a pretrained backbone or feature rows"),
+        (not (given["open_set"] or noise.startswith("open-set")), ("foreign",), "nothing asks for foreign images"),
+        (not (noise or given["imbalance"]), ("corrupt",), "there is no label noise and no imbalance"),
+    ]
+    for is_idle, options, why in idle:
+        others = tuple(set(given) - set(options))
+        if is_idle and (names := options_given(context, besides=others)):
+            raise ValueError(f"{why}; leave out {names}")

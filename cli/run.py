@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from acil.cli.launch import lift_thread_limit
-from acil.cli.options import experiment_options, options_given, refuse_base_training_options
+from acil.cli.options import experiment_options, options_given, refuse_idle_options
 from acil.cli.settings import RunSettings
 
 EXAMPLES = """
@@ -103,8 +103,7 @@ def run(
         settings = settings.with_image_size()
         experiment = prepare(settings, ranks)
         # So that a bad backbone, loss or source of images is refused before there is a folder.
-        if not experiment.trains_backbone():
-            refuse_base_training_options(context)
+        refuse_idle_options(context, experiment.trains_backbone())
         settings.criterion(), experiment.open_set()
         typed = shlex.join([*command(ranks), *sys.argv[1:]])
         folder = RunFolder.create(output or _default_output(settings), settings.as_config(), typed)

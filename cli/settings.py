@@ -173,7 +173,7 @@ class RunSettings:
         if self.loss != "ce" and self.label_smoothing:
             raise ValueError(f"label smoothing is for cross-entropy, not for {self.loss}; leave one of them out")
         if self.logit_clip is not None and self.logit_norm is not None:
-            raise ValueError("logits cannot be clipped and normalised at once; leave one of them out")
+            raise ValueError("logits cannot be clipped and normalised at once; leave out --logit-clip or --logit-norm")
         smoothing = self.label_smoothing
         loss = nn.CrossEntropyLoss(label_smoothing=smoothing) if self.loss == "ce" else create_loss(self.loss)
         if self.logit_clip is not None:

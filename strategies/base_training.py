@@ -100,7 +100,10 @@ def _numbered(experience: Any, classes: Tensor) -> Any:
     position = {label: place for place, label in enumerate(classes.tolist())}
     labels = [int(label) for label in experience.dataset.targets]
     if unknown := sorted(set(labels) - set(position)):
-        raise ValueError(f"label {unknown[0]} is none of the classes of base training, which are {list(position)}")
+        raise ValueError(
+            f"label {unknown[0]} is none of the classes of base training, which are {list(position)}; "
+            "give base_training all labels of the experience, and evaluate it on no others"
+        )
     positions = [position[label] for label in labels]
     numbered = copy(experience)
     numbered.classes_in_this_experience = sorted(set(positions))

@@ -112,6 +112,8 @@ def test_a_corrupted_run_is_proved_and_resumed_like_any_other(tmp_path: Path) ->
         (("--open-set", "odnl", "--foreign", "glyphs"), "glyphs is what the run learns"),
         (("--label-noise", "open-set:0.4", "--foreign", "glyphs"), "glyphs is what the run learns"),
         (("--base-classes", "1", "--uneven"), "two classes at least"),
+        (("--foreign", "symbols"), "nothing asks for foreign images; leave out --foreign"),
+        (("--corrupt", "base"), "there is no label noise and no imbalance; leave out --corrupt"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused_before_anything_is_written(
