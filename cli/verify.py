@@ -42,6 +42,8 @@ def verify(
         raise ValueError("--only and --without choose classes of DATA; name the data after the model")
     if not data and model.is_file():
         raise ValueError(f"{model} is a model file; name the data that it should know: acil verify {model} DATA")
+    if data and model.is_dir():
+        raise ValueError(f"{model} is a run, which is verified alone: acil verify {model}; DATA goes with a model file")
     from acil.cli.console import stdout
     from acil.cli.proof import relearn_data, relearn_run
 

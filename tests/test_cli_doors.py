@@ -420,6 +420,7 @@ def bad_calls(model: Path, photos: Path) -> dict[str, tuple[list[object], str]]:
         "an empty pattern": (["predict", model, flat / "*.jpg"], "pattern"),
         "an unreadable image to predict": (["predict", model, flat, broken], "torn.png"),
         "verify without data": (["verify", model], f"acil verify {model} DATA"),
+        "verify two runs": (["verify", model.parent, photos], "is a run, which is verified alone"),
         "classes of no data": (["verify", model, "--only", "ant"], "--only"),
         "an unknown class to leave out": (["verify", model, photos / "run", "--without", "yak"], "'yak'"),
         "no class left": (["verify", model, photos / "ant", "--without", "ant"], "no class"),
