@@ -144,10 +144,14 @@ def test_plugins_see_the_numbers_that_the_network_has(plugin: Callable[[], Super
     assert set(phase.dataset.targets) == set(phase.classes_in_this_experience) == {3, 17, 18, 99}
 
 
-def test_workers_can_be_started_in_any_way() -> None:
+def test_data_reach_workers_however_they_are_started() -> None:
     phase = quarters([3, 17, 18, 99])
-    training = trainer(epochs=1, classes=[3, 17, 18, 99], augmentation="none", plugins=(Pickled(),))
-    training.train(phase, eval_streams=[])
+    trained = []
+    for plugins in ((), (Pickled(),)):
+        training = trainer(epochs=1, classes=[3, 17, 18, 99], plugins=plugins)
+        training.train(phase, eval_streams=[])
+        trained.append(weights(training))
+    assert same(*trained)
 
 
 def test_avalanche_evaluates_by_the_same_numbers() -> None:
