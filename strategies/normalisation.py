@@ -9,9 +9,13 @@ from avalanche.core import BaseSGDPlugin
 from torch import nn
 from torch.utils.data import DataLoader
 
+from acil.strategies.open_set import OpenSetPlugin
+
 
 class NormalisationStatistics(BaseSGDPlugin):  # type: ignore[misc]
     """After training, measures mean and variance of every batch normalisation on the plain training images.
+
+    Foreign images that were trained beside belong to them: the weights know no other statistics.
 
     The running averages of training lag behind the weights and belong to augmented images. After a few steps they
     are so far off that a network classifies by chance; after many, this costs one pass and changes little.
@@ -38,9 +42,12 @@ class NormalisationStatistics(BaseSGDPlugin):  # type: ignore[misc]
         for layer in layers:
             layer.reset_running_stats()
             layer.momentum = None  # the average over all batches
+        open_set = [plugin for plugin in strategy.plugins if isinstance(plugin, OpenSetPlugin)]
         strategy.model.train()
         try:
             for images, *_ in shuffled:
+                for plugin in open_set:
+                    images = plugin.with_foreign(images)
                 strategy.model(images.to(strategy.device))
         finally:
             for layer, momentum in zip(layers, momenta, strict=True):

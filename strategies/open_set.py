@@ -77,11 +77,11 @@ class OpenSetPlugin(BaseSGDPlugin):  # type: ignore[misc]
         if self.eta == 0:
             return
         self._minibatch = list(strategy.mbatch)
-        images = strategy.mb_x
-        foreign = self._draw_images(self.batch_size or self.images_per_sample * len(images), images)
-        strategy.mbatch[0] = torch.cat([images, foreign])
+        known = len(strategy.mb_x)
+        strategy.mbatch[0] = self.with_foreign(strategy.mb_x)
         if len(strategy.mbatch) > 2:  # task labels, which models with several heads read
-            strategy.mbatch[-1] = torch.cat([strategy.mb_task_id, strategy.mb_task_id.new_zeros(len(foreign))])
+            foreign = strategy.mb_task_id.new_zeros(len(strategy.mb_x) - known)
+            strategy.mbatch[-1] = torch.cat([strategy.mb_task_id, foreign])
 
     def after_forward(self, strategy: Any, **kwargs: Any) -> None:
         """Split their logits off, and add their loss."""
@@ -94,6 +94,12 @@ class OpenSetPlugin(BaseSGDPlugin):  # type: ignore[misc]
         strategy.mbatch[1:] = self._minibatch[1:]
         self._minibatch = []
         strategy.loss = strategy.loss + self.eta * self._loss(foreign)
+
+    def with_foreign(self, images: Tensor) -> Tensor:
+        """Images (n, C, H, W), and after them as many foreign ones as a step of that size trains with."""
+        if self.eta == 0:
+            return images
+        return torch.cat([images, self._draw_images(self.batch_size or self.images_per_sample * len(images), images)])
 
     def _draw_images(self, n: int, like: Tensor) -> Tensor:
         places = torch.randint(len(self.foreign), (n,))  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from acil.scenarios import LabelledTensors, class_incremental
 from acil.strategies.normalisation import NormalisationStatistics
+from acil.strategies.open_set import ODNLPlugin, OpenSetPlugin
 
 BATCH = 50
 
@@ -22,10 +23,11 @@ def data() -> LabelledTensors:
     return LabelledTensors((noise + 50 * targets[:, None, None, None]).to(torch.uint8), targets)
 
 
-def settle(model: nn.Module) -> None:
+def settle(model: nn.Module, *plugins: OpenSetPlugin) -> None:
     benchmark = class_incremental(data(), data(), phases=0)
+    experience = benchmark.train_stream[0]
     strategy = SimpleNamespace(
-        model=model, experience=benchmark.train_stream[0], train_mb_size=BATCH, device=torch.device("cpu")
+        model=model, experience=experience, train_mb_size=BATCH, device=torch.device("cpu"), plugins=plugins
     )
     NormalisationStatistics().after_training_exp(strategy)
 
@@ -38,6 +40,16 @@ def test_they_are_those_of_the_images() -> None:
     assert torch.allclose(layer.running_mean.double(), images.mean(dim=(0, 2, 3)), atol=1e-5)
     # The variance of all images, between the classes as well: within a class it is a fifth of that.
     assert torch.allclose(layer.running_var.double(), images.var(dim=(0, 2, 3)), rtol=0.05)
+
+
+def test_foreign_images_that_were_trained_beside_belong_to_them() -> None:
+    layer, white = nn.BatchNorm2d(2), torch.full((3, 2, 4, 4), 255, dtype=torch.uint8)
+    settle(layer, ODNLPlugin(white))
+    images = torch.cat([data().inputs, white[:1].expand(800, -1, -1, -1)]).double() / 255
+    assert torch.allclose(layer.running_mean.double(), images.mean(dim=(0, 2, 3)), atol=1e-5)
+    assert torch.allclose(layer.running_var.double(), images.var(dim=(0, 2, 3)), rtol=0.05)
+    settle(layer, ODNLPlugin(white, eta=0.0))
+    assert torch.allclose(layer.running_mean.double(), images[:800].mean(dim=(0, 2, 3)), atol=1e-5)
 
 
 def test_they_depend_on_no_random_state_and_change_none() -> None:
