@@ -198,8 +198,7 @@ def by_noise(figures: Figures, cell: str, *names: str) -> list[str]:
 def tail_table(figures: Figures) -> list[str]:
     """Accuracy over all classes, and those with many, medium and few samples.
 
-    First with the running normalisation statistics, to which foreign images contribute, then with those of the training
-    images alone, which ``acil`` measures after base training.
+    First with the running normalisation statistics, as published, then with those that are measured after training.
     """
     headings = "| data | training | statistics | all | many-shot | medium-shot | few-shot |"
     lines = [headings, "| --- | --- | --- |" + " ---: |" * 4]
