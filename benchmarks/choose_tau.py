@@ -1,7 +1,9 @@
 """LogitClip's tau without clean labels: the accuracy on noisy labels of the base phase that were held out.
 
-python benchmarks/choose_tau.py --epochs 24
-python benchmarks/choose_tau.py --data folder:photos --taus 1 2 5
+    python benchmarks/choose_tau.py --epochs 24
+    python benchmarks/choose_tau.py --data folder:photos --taus 1 2 5
+
+Prints the accuracy on clean test labels beside it, which nobody without them could know.
 """
 
 from __future__ import annotations

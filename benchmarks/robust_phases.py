@@ -20,15 +20,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.progress import Progress
+from robustness import spread
 
 from acil.cli.contests import last_words
 
 NOISE = ("--label-noise", "symmetric:0.4")
 TAIL = ("--imbalance", "exp:0.02")
-CLIP = (
-    "--logit-clip",
-    "2",
-)  # chosen by the accuracy on held-out wrong labels of the base phase, see docs/robustness.md
+# As benchmarks/choose_tau.py chooses it.
+CLIP = ("--logit-clip", "2")
 BASE, INCREMENTS = ("--corrupt", "base"), ("--corrupt", "increments")
 NOTHING, NOISY_BASE = "nothing", "40 % of the labels of the base phase"
 NOISY_INCREMENTS = "40 % of the labels of the increments"
@@ -111,12 +110,6 @@ def accuracies(run: Path) -> tuple[float, float, float, float, float]:
     )
 
 
-def spread(values: tuple[float, ...]) -> str:
-    """Mean in percent, with the standard deviation over seeds where there are several."""
-    mean = f"{100 * statistics.mean(values):.2f}"
-    return mean if len(values) == 1 else f"{mean} ± {100 * statistics.stdev(values):.2f}"
-
-
 def write_table(output: Path, rows: list[Row], common: list[str], seeds: int) -> None:
     """One line for each row that has finished runs.
 
@@ -131,7 +124,7 @@ def write_table(output: Path, rows: list[Row], common: list[str], seeds: int) ->
         runs = [row.folder(output, seed) for seed in row.seeds(seeds)]
         if finished := [accuracies(run) for run in runs if (run / "summary.json").exists()]:
             *columns, seconds = zip(*finished, strict=True)
-            cells = " | ".join(spread(column) for column in columns)
+            cells = " | ".join(spread(column, digits=2) for column in columns)
             typed = "acil " + shlex.join(row.command(common, 0))
             lines.append(f"| {row.wrong} | {row.training} | {cells} | {statistics.mean(seconds):.0f} | `{typed}` |")
     (output / "robust-phases.md").write_text("\n".join(lines) + "\n")

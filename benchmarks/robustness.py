@@ -166,10 +166,10 @@ def load(rows: list[Row], folder: Path) -> Figures:
     return figures
 
 
-def spread(values: list[float]) -> str:
+def spread(values: Sequence[float], digits: int = 1) -> str:
     """Mean in percent, with the standard deviation over seeds where there are several."""
-    mean = f"{100 * statistics.mean(values):.1f}"
-    return mean if len(values) == 1 else f"{mean} ± {100 * statistics.stdev(values):.1f}"
+    mean = f"{100 * statistics.mean(values):.{digits}f}"
+    return mean if len(values) == 1 else f"{mean} ± {100 * statistics.stdev(values):.{digits}f}"
 
 
 def noise_table(figures: Figures) -> list[str]:
