@@ -3,6 +3,8 @@ r"""Tables of robust and open-set training on real images; every row is a comman
     python benchmarks/robustness.py --data folder:cifar-10 --foreign folder:tiny-imagenet-32 --output runs/robustness
     python benchmarks/robustness.py --data folder:cifar-10 --foreign folder:tiny-imagenet-32 --tables detection \
         --output runs/wrn -- --image-size 32 --backbone wrn-40-2 --epochs 24 --padding 4 --bfloat16
+    python benchmarks/robustness.py --data glyphs --foreign folder:tiny-imagenet-32 --tables detection \
+        --train-per-class 0 --output runs/glyphs -- --epochs 24
 
 Rows that are there already are not run again, so an interrupted call goes on where it was. Writes robustness.md,
 robustness.csv and robustness.png beside the rows' JSON files.
@@ -93,25 +95,28 @@ def tail_rows(seeds: int) -> Iterable[Row]:
             yield Row("long tail", world, "CE + Open-Sampling", seed, (*tailed, "--open-set", "open-sampling:1"))
 
 
-def detection_rows(seeds: int, foreign_test: str) -> Iterable[Row]:
+def detection_rows(seeds: int, data: str, foreign_test: str) -> Iterable[Row]:
     """Plain training and LogitNorm, against foreign images."""
-    against = ("--against", foreign_test, "gaussian", "rademacher", "blobs", "glyphs")
+    drawn = "symbols" if data == "glyphs" else "glyphs"
+    against = ("--against", foreign_test, "gaussian", "rademacher", "blobs", drawn)
     for seed in range(seeds):
         yield Row("detection", "clean labels", "CE", seed, against)
         yield Row("detection", "clean labels", "CE + LogitNorm", seed, (*against, "--logit-norm", "0.04"))
 
 
-def all_rows(seeds: int, foreign: str, tables: Sequence[str]) -> list[Row]:
+def all_rows(options: argparse.Namespace) -> list[Row]:
     """Rows in the order of their worth: first seeds of headlines first."""
-    rows = [*noise_rows(seeds), *tail_rows(seeds), *detection_rows(seeds, f"{foreign}/val")]
-    rows = [row for row in rows if row.table in tables]
+    detection = detection_rows(options.seeds, options.data, f"{options.foreign}/val")
+    rows = [*noise_rows(options.seeds), *tail_rows(options.seeds), *detection]
+    rows = [row for row in rows if row.table in options.tables]
     return sorted(rows, key=lambda row: row.seed + (row.table == "noise" and row.method not in HEADLINES) / 2)
 
 
 def command(row: Row, options: argparse.Namespace) -> list[str]:
     """The row's command, without its output."""
     script = str(Path(__file__).with_name("train_classifier.py"))
-    common = ["--data", options.data, "--image-size", "16", "--foreign", f"{options.foreign}/train"]
+    common = ["--data", options.data, *(["--image-size", "16"] if options.data.startswith("folder:") else [])]
+    common += ["--foreign", f"{options.foreign}/train"]
     common += ["--train-per-class", str(options.train_per_class), "--seed", str(row.seed)]
     return [sys.executable, script, *common, "--without", *KNOWN_IN_TINY_IMAGENET, *row.options, *options.common]
 
@@ -285,7 +290,7 @@ def draw(figures: Figures, picture: Path) -> None:
 def main() -> None:
     """Parse the options, train what is missing, and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="CIFAR-10 as acil run takes it, such as folder:cifar-10")
+    parser.add_argument("--data", required=True, help="as acil run takes it: CIFAR-10 as folder:cifar-10, or glyphs")
     parser.add_argument("--foreign", required=True, help="Tiny-ImageNet with train/ and val/, as folder:PATH")
     parser.add_argument("--output", type=Path, default=Path("runs/robustness"))
     parser.add_argument("--train-per-class", type=int, default=1_000)
@@ -295,7 +300,7 @@ def main() -> None:
     parser.add_argument("common", nargs="*", help="further options of every row, after --")
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
-    rows = all_rows(options.seeds, options.foreign, options.tables)
+    rows = all_rows(options)
     refuse_other_settings(rows, options)
     run_missing(rows, options)
     write_tables(rows, options)

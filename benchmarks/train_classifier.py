@@ -1,7 +1,7 @@
 """A classifier on noisy or long-tailed images, judged on clean test images and on foreign ones: one JSON file.
 
     python benchmarks/train_classifier.py --data folder:cifar-10 --label-noise symmetric:0.5 --loss gce --logit-clip 1
-    python benchmarks/train_classifier.py --data folder:cifar-10 --logit-norm 0.04 --against gaussian
+    python benchmarks/train_classifier.py --data glyphs --logit-norm 0.04 --against gaussian symbols
 
 Each row of benchmarks/robustness.py is one such command.
 """
@@ -25,9 +25,17 @@ from acil import AnalyticLearner, create_learner, ood
 from acil.backbones import Backbone, create_backbone
 from acil.files import write_atomically
 from acil.losses import LogitClip, LogitNorm, create_loss
-from acil.scenarios import LabelledTensors, NoisyTensors, add_label_noise, load_data, long_tailed, shot_groups
+from acil.scenarios import (
+    DataSource,
+    LabelledTensors,
+    NoisyTensors,
+    add_label_noise,
+    load_data,
+    long_tailed,
+    shot_groups,
+)
 from acil.scenarios.open_set import foreign_images
-from acil.strategies.augmentation import CropFlipAugmentation
+from acil.strategies.augmentation import BatchAugmentation, CropFlipAugmentation, augmentation_plugins
 from acil.strategies.base_training import base_training
 from acil.strategies.open_set import OpenSetPlugin, open_set_plugin
 
@@ -72,9 +80,8 @@ def by_group(right: Tensor, labels: Tensor, groups: Mapping[str, list[int]]) -> 
     return {name: share(right[torch.isin(labels, torch.tensor(classes))]) for name, classes in groups.items()}
 
 
-def training_data(options: argparse.Namespace) -> tuple[LabelledTensors, LabelledTensors, tuple[str, ...]]:
-    """Training images as the options ask, clean test images, and the names of the classes."""
-    source = load_data(options.data, image_size=options.image_size)
+def training_data(source: DataSource, options: argparse.Namespace) -> LabelledTensors:
+    """Training images as the options ask."""
     train = source.train
     if options.train_per_class:
         shuffled = torch.randperm(len(train), generator=torch.Generator().manual_seed(options.seed))
@@ -84,7 +91,14 @@ def training_data(options: argparse.Namespace) -> tuple[LabelledTensors, Labelle
         train = long_tailed(train, options.imbalance, seed=options.seed)
     if options.label_noise:
         train = add_label_noise(train, options.label_noise, seed=options.seed, class_names=source.class_names)
-    return train, source.test, source.class_names
+    return train
+
+
+def augmentation(source: DataSource, padding: int) -> list[BatchAugmentation]:
+    """What the data bear: photographs are cropped and mirrored, letters turned."""
+    if source.augmentation == "crop-flip":
+        return [CropFlipAugmentation(padding)]
+    return augmentation_plugins(source.augmentation)
 
 
 def criterion(options: argparse.Namespace) -> nn.Module:
@@ -135,7 +149,8 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
     """Everything that the tables of benchmarks/robustness.py need."""
     started = time.perf_counter()
     torch.manual_seed(options.seed)
-    samples, test, class_names = training_data(options)
+    source = load_data(options.data, image_size=options.image_size)
+    samples, test = training_data(source, options), source.test
     plugins: list[OpenSetPlugin] = []
     if options.open_set:
         foreign = foreign_images(options.foreign, None, tuple(test.inputs.shape[1:]), without=options.without)
@@ -144,20 +159,20 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
     backbone = create_backbone(options.backbone, channels=test.inputs.shape[1])
     training = base_training(
         backbone,
-        range(len(class_names)),
+        range(source.num_classes),
         epochs=options.epochs,
         learning_rate=options.learning_rate,
         batch_size=options.batch_size,
         criterion=criterion(options),
         device=options.device,
-        plugins=[*plugins, CropFlipAugmentation(options.padding), watch],
+        plugins=[*plugins, *augmentation(source, options.padding), watch],
     )
     experience = nc_benchmark(samples, test, 1, task_labels=False, shuffle=False).train_stream[0]
     with in_bfloat16(backbone, options.device) if options.bfloat16 else nullcontext():
         training.train(experience, eval_streams=[])
     seconds = time.perf_counter() - started
     network = training.model
-    counts = torch.bincount(samples.targets, minlength=len(class_names)).tolist()
+    counts = torch.bincount(samples.targets, minlength=source.num_classes).tolist()
     groups = shot_groups(dict(enumerate(counts)))
     settled = outputs(network, test.inputs).argmax(dim=1)
     fitted = outputs(network, samples.inputs).argmax(dim=1)
@@ -202,7 +217,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--learning-rate", type=float, default=0.1)
     parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--padding", type=int, default=1, help="pixels added at each side before a random crop")
+    parser.add_argument("--padding", type=int, default=1, help="pixels at each side for crops of photographs")
     parser.add_argument("--bfloat16", action="store_true", help="train in 16 bits: for GPUs, and processors with AMX")
     parser.add_argument("--evaluate-every", type=int, default=6, metavar="EPOCHS")
     parser.add_argument("--seed", type=int, default=0)
