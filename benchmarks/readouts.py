@@ -101,15 +101,20 @@ class GammaCurve:
         return [max(decades) - own for decades, own in zip(self.decades, self.automatic, strict=True)]
 
 
-def learn(features: Features, learner: AnalyticLearner, precision: str, method: str) -> Row:
-    """Learn phase by phase; accuracy on the classes seen after each."""
-    accuracies = []
+def accuracies(features: Features, learner: AnalyticLearner) -> list[float]:
+    """Learn phase by phase; the shares right of the classes seen after each."""
+    shares = []
     for rows, labels in features.phases:
         learner.learn_features(rows, labels)
-        accuracies.append(100 * count_correct(learner, *features.test).accuracy)
-    average = sum(accuracies) / len(accuracies)
+        shares.append(count_correct(learner, *features.test).accuracy)
+    return shares
+
+
+def learn(features: Features, learner: AnalyticLearner, precision: str, method: str) -> Row:
+    """One row of the table of methods."""
+    percentages = [100 * share for share in accuracies(features, learner)]
     gamma = learner.head.chosen_gamma
-    return Row(features.name, method, precision, learner.head.dim, gamma, average, accuracies[-1])
+    return Row(features.name, method, precision, learner.head.dim, gamma, fmean(percentages), percentages[-1])
 
 
 def new_learner(features: Features, method: str, dim: int, **options: object) -> AnalyticLearner:

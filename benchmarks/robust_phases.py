@@ -3,7 +3,8 @@
     python benchmarks/robust_phases.py --output runs/robust-phases -- --epochs 24
     python benchmarks/robust_phases.py --foreign folder:cifar-10/train -- --data folder:tiny-imagenet-32 --epochs 60
 
-Every row is an ``acil run`` whose folder is left there; finished ones are not run again. Writes robust-phases.md.
+Every row is an ``acil run`` whose folder is left there; finished ones are not run again. What each backbone gives with
+another head is measured on the features of its run. Writes robust-phases.md.
 """
 
 from __future__ import annotations
@@ -15,23 +16,29 @@ import shlex
 import statistics
 import subprocess
 import sys
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
+from readouts import Features, accuracies, new_learner
 from rich.progress import Progress
 from robustness import spread
 
 from acil.cli.contests import last_words
+from acil.cli.results import RunFolder
+from acil.cli.settings import RunSettings
+from acil.files import write_atomically
 
 NOISE = ("--label-noise", "symmetric:0.4")
 TAIL = ("--imbalance", "exp:0.02")
-# As benchmarks/choose_tau.py chooses it.
+# As benchmarks/choose_setting.py chooses it.
 CLIP = ("--logit-clip", "2")
 BASE, INCREMENTS = ("--corrupt", "base"), ("--corrupt", "increments")
 NOTHING, NOISY_BASE = "nothing", "40 % of the labels of the base phase"
 NOISY_INCREMENTS = "40 % of the labels of the increments"
 TAILED_BASE, TAILED_INCREMENTS = "long tail in the base phase", "long tail in the increments"
+OTHER_HEADS = ("acil", "lda")
 HEADLINES = {(wrong, training) for wrong in (NOTHING, NOISY_BASE) for training in ("CE", "CE + LogitClip")}
 
 
@@ -97,8 +104,8 @@ def refuse_other_settings(target: Path, typed: list[str]) -> None:
         raise SystemExit(f"{target} was made by another command, {shlex.join(made)}; choose another --output")
 
 
-def accuracies(run: Path) -> tuple[float, float, float, float, float]:
-    """What the table shows of a run: four accuracies, and its seconds."""
+def figures(run: Path) -> tuple[float, ...]:
+    """What the first table shows of a run: four accuracies, and its seconds."""
     summary = json.loads((run / "summary.json").read_text())
     base = summary["base_training"]
     return (
@@ -110,7 +117,32 @@ def accuracies(run: Path) -> tuple[float, float, float, float, float]:
     )
 
 
-def write_table(output: Path, rows: list[Row], common: list[str], seeds: int) -> None:
+def figures_of_heads(run: Path) -> tuple[float, ...]:
+    """What the second table shows of a run: base, average and last accuracy of each method on the run's features."""
+    file = run / "heads.json"
+    if not file.exists():
+        settings, features = RunSettings.from_config(RunFolder.open(run).config), Features.of_run(run)
+        measured = []
+        for method in OTHER_HEADS:
+            learner = new_learner(features, method, settings.buffer_size, seed=settings.seed)
+            by_phase = accuracies(features, learner)
+            measured += [by_phase[0], statistics.mean(by_phase), by_phase[-1]]
+        write_atomically(file, json.dumps(measured).encode())
+    return tuple(json.loads(file.read_text()))
+
+
+def finished(output: Path, row: Row, seeds: int) -> list[Path]:
+    """The runs of a row that have ended."""
+    runs = [row.folder(output, seed) for seed in row.seeds(seeds)]
+    return [run for run in runs if (run / "summary.json").exists()]
+
+
+def cells(measured: Iterable[tuple[float, ...]]) -> str:
+    """A cell for each figure, over seeds."""
+    return " | ".join(spread(column, digits=2) for column in zip(*measured, strict=True))
+
+
+def table_of_runs(output: Path, rows: list[Row], common: list[str], seeds: int) -> list[str]:
     """One line for each row that has finished runs.
 
     "Classifier" is the accuracy on the base classes of the linear classifier that trained the backbone, and "head"
@@ -121,13 +153,28 @@ def write_table(output: Path, rows: list[Row], common: list[str], seeds: int) ->
         "| --- | --- | ---: | ---: | ---: | ---: | ---: | --- |",
     ]
     for row in rows:
-        runs = [row.folder(output, seed) for seed in row.seeds(seeds)]
-        if finished := [accuracies(run) for run in runs if (run / "summary.json").exists()]:
-            *columns, seconds = zip(*finished, strict=True)
-            cells = " | ".join(spread(column, digits=2) for column in columns)
+        if measured := [figures(run) for run in finished(output, row, seeds)]:
+            seconds = statistics.mean(run[-1] for run in measured)
             typed = "acil " + shlex.join(row.command(common, 0))
-            lines.append(f"| {row.wrong} | {row.training} | {cells} | {statistics.mean(seconds):.0f} | `{typed}` |")
-    (output / "robust-phases.md").write_text("\n".join(lines) + "\n")
+            shares = cells(run[:-1] for run in measured)
+            lines.append(f"| {row.wrong} | {row.training} | {shares} | {seconds:.0f} | `{typed}` |")
+    return lines
+
+
+def table_of_heads(output: Path, rows: list[Row], seeds: int) -> list[str]:
+    """One line for each row that has finished runs: what its backbones give with each head."""
+    names = [f"{method}: {what}" for method in OTHER_HEADS for what in ("head", "average", "last")]
+    lines = [f"| wrong | base training | {' | '.join(names)} |", "| --- | --- |" + " ---: |" * len(names)]
+    found = [(row, finished(output, row, seeds)) for row in rows]
+    lines += [f"| {row.wrong} | {row.training} | {cells(map(figures_of_heads, runs))} |" for row, runs in found if runs]
+    return lines
+
+
+def write_tables(options: argparse.Namespace, rows: list[Row]) -> None:
+    """Markdown from the runs that have ended."""
+    lines = table_of_runs(options.output, rows, options.common, options.seeds)
+    lines += ["", *table_of_heads(options.output, rows, options.seeds)]
+    (options.output / "robust-phases.md").write_text("\n".join(lines) + "\n")
 
 
 def main() -> None:
@@ -158,8 +205,8 @@ def main() -> None:
             if error := future.result():
                 bar.print(f"{futures[future]}: {error}")
             bar.advance(task)
-            write_table(options.output, rows, options.common, options.seeds)
-    write_table(options.output, rows, options.common, options.seeds)
+            write_tables(options, rows)
+    write_tables(options, rows)
 
 
 if __name__ == "__main__":
