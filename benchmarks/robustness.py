@@ -20,9 +20,10 @@ import shlex
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -179,23 +180,28 @@ def spread(values: Sequence[float], digits: int = 1) -> str:
 
 def noise_table(figures: Figures) -> list[str]:
     """Last and best accuracy of each method under each noise."""
-    return by_noise(figures, "{} ({})", "last", "best")
+    return by_noise(figures, "{} ({})", itemgetter("last"), itemgetter("best"))
 
 
 def head_table(figures: Figures) -> list[str]:
     """Accuracy of the head that learns the wrong labels on the features of each method."""
-    return by_noise(figures, "{}", "ridge")
+    return by_noise(figures, "{}", ridge)
 
 
-def by_noise(figures: Figures, cell: str, *names: str) -> list[str]:
-    """A line for each method and a column for each noise; a cell holds the figures of these names."""
+def ridge(row: Mapping[str, Any]) -> float:
+    """Accuracy of the head that is a ridge regression."""
+    return float(row["heads"]["acil"]["all"])
+
+
+def by_noise(figures: Figures, cell: str, *measures: Callable[[Mapping[str, Any]], float]) -> list[str]:
+    """A line for each method and a column for each noise; a cell holds these measures."""
     methods = list(dict.fromkeys(method for table, _, method in figures if table == "noise"))
     lines = ["| training | " + " | ".join(NOISES) + " |", "| --- |" + " ---: |" * len(NOISES)]
     for method in methods:
         cells = []
         for world in NOISES:
             found = figures.get(("noise", world, method), [])
-            cells.append(cell.format(*(spread([row[name] for row in found]) for name in names)) if found else "-")
+            cells.append(cell.format(*(spread(list(map(measure, found))) for measure in measures)) if found else "-")
         lines.append(f"| {method} | " + " | ".join(cells) + " |")
     return lines
 
@@ -203,17 +209,19 @@ def by_noise(figures: Figures, cell: str, *names: str) -> list[str]:
 def tail_table(figures: Figures) -> list[str]:
     """Accuracy over all classes, and those with many, medium and few samples.
 
-    First with the running normalisation statistics, as published, then with those that are measured after training.
+    Of the classifier that was trained, then of the heads that take its place.
     """
-    headings = "| data | training | statistics | all | many-shot | medium-shot | few-shot |"
-    lines = [headings, "| --- | --- | --- |" + " ---: |" * 4]
+    groups = ("all", "many", "medium", "few")
+    lines = ["| data | training | classified by | all | many-shot | medium-shot | few-shot |"]
+    lines += ["| --- | --- | --- |" + " ---: |" * len(groups)]
     for (table, world, method), found in figures.items():
         if table != "long tail":
             continue
-        for measured, overall, groups in (("running", "last", "groups"), ("settled", "settled", "settled_groups")):
-            cells = [spread([row[overall] for row in found])]
-            cells += [spread([row[groups][group] for row in found]) for group in ("many", "medium", "few")]
-            lines.append(f"| {world} | {method} | {measured} | " + " | ".join(cells) + " |")
+        of_classifiers = {"its classifier": [row["groups"] for row in found]}
+        of_heads = {f"`{head}`": [row["heads"][head] for row in found] for head in found[0]["heads"]}
+        for name, seeds in {**of_classifiers, **of_heads}.items():
+            cells = " | ".join(spread([seed[group] for seed in seeds]) for group in groups)
+            lines.append(f"| {world} | {method} | {name} | {cells} |")
     return lines
 
 
@@ -254,7 +262,8 @@ def write_tables(rows: list[Row], options: argparse.Namespace) -> None:
         for row in rows:
             if (options.output / row.file).exists():
                 one = json.loads((options.output / row.file).read_text())
-                accuracies = [f"{one[name]:.4f}" for name in ("last", "best", "fitted_labels", "ridge")]
+                shares = (one["last"], one["best"], one["fitted_labels"], ridge(one))
+                accuracies = [f"{share:.4f}" for share in shares]
                 typed = "python benchmarks/" + shlex.join(command(row, options)[1:]).partition("benchmarks/")[2]
                 writer.writerow([row.table, row.world, row.method, row.seed, *accuracies, round(one["seconds"]), typed])
     if any(table == "noise" for table, _, _ in figures):

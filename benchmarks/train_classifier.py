@@ -40,6 +40,7 @@ from acil.strategies.base_training import base_training
 from acil.strategies.open_set import OpenSetPlugin, open_set_plugin
 
 BATCH = 500
+HEADS = ("acil", "lda")
 FOREIGN_TEST_IMAGES = 2_000  # a fifth of the test images, as the published protocol has it
 
 
@@ -75,9 +76,11 @@ def share(right: Tensor) -> float:
     return float(right.double().mean())
 
 
-def by_group(right: Tensor, labels: Tensor, groups: Mapping[str, list[int]]) -> dict[str, float]:
-    """The share of right answers on the classes of each group."""
-    return {name: share(right[torch.isin(labels, torch.tensor(classes))]) for name, classes in groups.items()}
+def by_group(predictions: Tensor, labels: Tensor, groups: Mapping[str, list[int]]) -> dict[str, float]:
+    """The share of right answers on all classes, and on the classes of each group."""
+    right = predictions.cpu() == labels
+    among = {name: torch.isin(labels, torch.tensor(classes)) for name, classes in groups.items()}
+    return {"all": share(right), **{name: share(right[places]) for name, places in among.items()}}
 
 
 def training_data(source: DataSource, options: argparse.Namespace) -> LabelledTensors:
@@ -177,20 +180,22 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
     settled = outputs(network, test.inputs).argmax(dim=1)
     fitted = outputs(network, samples.inputs).argmax(dim=1)
     true = samples.true_targets if isinstance(samples, NoisyTensors) else samples.targets
-    learner = create_learner(network.backbone, method="acil").to(options.device)
-    learner.learn(samples.inputs, samples.targets)
-    ridge = torch.cat([learner.predict(batch) for batch in test.inputs.split(BATCH)]).cpu()
+    learners = {method: create_learner(network.backbone, method=method).to(options.device) for method in HEADS}
+    heads = {}
+    for method, learner in learners.items():
+        learner.learn(samples.inputs, samples.targets)
+        predictions = torch.cat([learner.predict(batch) for batch in test.inputs.split(BATCH)])
+        heads[method] = by_group(predictions, test.targets, groups)
     return {
         "last": watch.accuracy[options.epochs],
         "best": max(watch.accuracy.values()),
         "by_epoch": watch.accuracy,
-        "settled": share(settled == test.targets),
-        "groups": by_group(watch.predictions == test.targets, test.targets, groups),
-        "settled_groups": by_group(settled == test.targets, test.targets, groups),
+        "groups": by_group(watch.predictions, test.targets, groups),
+        "settled_groups": by_group(settled, test.targets, groups),
+        "heads": heads,
         "fitted_labels": share(fitted == samples.targets),
         "fitted_true_labels": share(fitted == true),
-        "ridge": share(ridge == test.targets),
-        "detection": detection(options, network, learner, test.inputs),
+        "detection": detection(options, network, learners["acil"], test.inputs),
         "counts": counts,
         "seconds": seconds,
         "torch": torch.__version__,
