@@ -32,14 +32,15 @@ from acil.files import write_atomically
 
 NOISE = ("--label-noise", "symmetric:0.4")
 TAIL = ("--imbalance", "exp:0.02")
-# As benchmarks/choose_setting.py chooses it.
+# As benchmarks/choose_setting.py chooses them.
 CLIP = ("--logit-clip", "2")
+ODNL = "odnl:0.5"
 BASE, INCREMENTS = ("--corrupt", "base"), ("--corrupt", "increments")
 NOTHING, NOISY_BASE = "nothing", "40 % of the labels of the base phase"
 NOISY_INCREMENTS = "40 % of the labels of the increments"
 TAILED_BASE, TAILED_INCREMENTS = "long tail in the base phase", "long tail in the increments"
 OTHER_HEADS = ("acil", "lda")
-HEADLINES = {(wrong, training) for wrong in (NOTHING, NOISY_BASE) for training in ("CE", "CE + LogitClip")}
+HEADLINES = {(wrong, training) for wrong in (NOTHING, NOISY_BASE) for training in ("CE", "CE + LogitClip", "CE + ODNL")}
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Row:
 
 def all_rows(foreign: str) -> list[Row]:
     """The rows of the table."""
-    odnl = ("--open-set", "odnl:2.5", "--foreign", foreign)
+    odnl = ("--open-set", ODNL, "--foreign", foreign)
     sampling = ("--open-set", "open-sampling:1", "--foreign", foreign)
     return [
         Row(NOTHING, "CE", ()),
