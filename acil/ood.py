@@ -57,6 +57,20 @@ def max_logit(logits: Tensor) -> Tensor:
     return -logits.max(dim=1).values
 
 
+def max_cosine(logits: Tensor) -> Tensor:
+    """(n,) float64 from logits (n, K): the largest cosine of a sample's logits and a class's axis, sign changed.
+
+    It is the largest logit divided by the norm of all: how clearly they name one class, however large they are. That
+    is what LogitNorm trains, and what a ridge regression on 0 and 1 gives known images. Logits that are all zero have
+    cosine 0.
+
+    References:
+        Wei et al., "Mitigating neural network overconfidence with logit normalization", ICML 2022, for the logits'
+        norm, which says little of where an image comes from.
+    """
+    return -F.normalize(logits.double(), dim=1).max(dim=1).values
+
+
 def energy(logits: Tensor, temperature: float = 1.0) -> Tensor:
     """(n,) from logits (n, K): ``-T log sum exp(z / T)``.
 

@@ -152,6 +152,7 @@ def _scores(
         scores = {
             "MSP": ood.msp(logits[-1]),
             "max logit": ood.max_logit(logits[-1]),
+            "max cosine": ood.max_cosine(logits[-1]),
             "energy": ood.energy(logits[-1]),
             "ODIN": ood.odin(learner, batch.to(learner.device)),
         }

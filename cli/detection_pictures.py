@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from acil.cli.detection import Detection, KnownImages
 
 KNOWN, FOREIGN = LINE, "#d9822b"
-COLOURS = (LINE, "#d9822b", "#2a9d6f", "#8a4fa3", "#c0392b")
-CURVE_WIDTHS = (3.2, 2.5, 1.9, 1.3, 1.9)  # so that a curve shows beneath another
+COLOURS = (LINE, "#d9822b", "#2a9d6f", "#8a4fa3", "#7a7a7a", "#c0392b")
+CURVE_WIDTHS = (3.2, 2.5, 1.9, 1.9, 1.3, 1.9)  # so that a curve shows beneath another
 WIDTH = 9.0  # inches, as all pictures
 HEADING = 1.25  # inches above the panels
 MARGIN = 0.27

@@ -40,10 +40,10 @@ def ood(run: Path, against: tuple[str, ...], as_json: bool, device: str) -> None
 
     From each SOURCE come as many images as RUN has test images, or all it has; in a folder of images, folders with
     the name of a learned class are left out. FPR95 is the share of foreign images that pass for known where 95 % of
-    the known ones do; AUROC the chance that a foreign image scores above a known one. MSP, max logit, energy and ODIN
-    come from the model's logits, leverage from the factor that its weights were solved with. The calibration error
-    is that of the logits' softmax, which only lda is meant to fit: the other methods regress on 0 and 1. Leaves a
-    table and pictures in RUN/ood.
+    the known ones do; AUROC the chance that a foreign image scores above a known one. Leverage comes from the factor
+    that the model's weights were solved with, all other scores from its logits; max cosine is the largest logit
+    divided by the norm of all. The calibration error is that of the logits' softmax, which only lda is meant to fit:
+    the other methods regress on 0 and 1. Leaves a table and pictures in RUN/ood.
     """
     import json
     from dataclasses import asdict

@@ -26,7 +26,7 @@ from acil.scenarios import foreign_images, load_data
 
 COLOURS = {"blue": (20, 30, 200), "green": (20, 180, 40), "red": (200, 30, 20)}
 FOREIGN, SIDE = 12, 16
-SCORES = ["MSP", "max logit", "energy", "ODIN", "leverage"]
+SCORES = ["MSP", "max logit", "max cosine", "energy", "ODIN", "leverage"]
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -225,8 +225,8 @@ def test_every_score_meets_every_source_with_as_many_images(glyphs: Path, others
     pairs = [(row["source"], row["score"]) for row in found["detections"]]
     assert pairs == [(source, score) for source in sources for score in SCORES]
     assert found["known"]["images"] == 48
-    assert {row["images"] for row in found["detections"][:-5]} == {48}
-    assert {row["images"] for row in found["detections"][-5:]} == {FOREIGN + 7}  # red is no glyph
+    assert {row["images"] for row in found["detections"][: -len(SCORES)]} == {48}
+    assert {row["images"] for row in found["detections"][-len(SCORES) :]} == {FOREIGN + 7}  # red is no glyph
 
 
 def test_foreign_noise_is_not_the_noise_of_training(glyphs: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from acil.ood import energy, evaluate_ood, expected_calibration_error, max_logit, msp, odin, roc_curve
+from acil.ood import energy, evaluate_ood, expected_calibration_error, max_cosine, max_logit, msp, odin, roc_curve
 
 
 def logits(n: int = 40, classes: int = 5) -> Tensor:
@@ -24,8 +24,21 @@ def test_scores_are_their_formulas() -> None:
     softmax = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
     assert np.allclose(msp(logits()), 1 - softmax.max(axis=1))
     assert np.allclose(max_logit(logits()), -z.max(axis=1))
+    assert np.allclose(max_cosine(logits()), -z.max(axis=1) / np.sqrt((z**2).sum(axis=1)))
     assert np.allclose(energy(logits()), -np.log(np.exp(z).sum(axis=1)))
     assert np.allclose(energy(logits(), temperature=2.0), -2 * np.log(np.exp(z / 2).sum(axis=1)))
+
+
+@given(seed=st.integers(0, 1_000), scale=st.floats(1e-6, 1e6), classes=st.integers(1, 50))
+@settings(deadline=None, max_examples=40)
+def test_the_largest_cosine_is_of_directions_alone(seed: int, scale: float, classes: int) -> None:
+    z = torch.randn(20, classes, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    cosine = -max_cosine(z)
+    assert torch.allclose(max_cosine(scale * z), -cosine)
+    assert bool((cosine <= 1 + 1e-12).all())
+    # Where all K components of a unit vector are negative, the smallest in size is at most 1/sqrt(K).
+    assert bool((cosine >= torch.where(z.max(dim=1).values > 0, 0.0, -1 / classes**0.5) - 1e-12).all())
+    assert torch.equal(max_cosine(torch.zeros(2, classes)), torch.zeros(2, dtype=torch.float64))
 
 
 def test_surest_answers_are_told_apart() -> None:
@@ -67,7 +80,7 @@ def test_odin_tells_logits_apart_that_differ_little_among_many() -> None:
 @settings(deadline=None, max_examples=40)
 def test_scores_of_extreme_logits_are_finite_and_know_shifts(scale: float, shift: float) -> None:
     z = scale * logits()
-    for score in (msp, max_logit, energy):
+    for score in (msp, max_logit, max_cosine, energy):
         assert bool(score(z).isfinite().all())
     moved = logits() + shift
     assert torch.allclose(msp(moved), msp(logits()))
