@@ -24,7 +24,7 @@ HEADING = 1.25  # inches above the panels
 MARGIN = 0.27
 BINS = 40
 LONGEST_NAME = 24
-SHOWN = 0.99  # of each histogram's images; the rest would make room for a few
+SHOWN = 0.99  # of each histogram's images lie within its edges, the others in its outermost bins
 MOST_ABREAST = 3
 LARGEST_SIDE = 3.6  # inches
 
@@ -54,7 +54,7 @@ def histograms_picture(known: KnownImages, detections: Sequence[Detection]) -> b
                 axes = _panel(figure, MARGIN + column * (width + gap), top + 0.47, width, height)
                 _draw_histograms(axes, one)
                 title = f"{one.score}  {100 * one.metrics.auroc:.1f} %"
-                axes.set_title(title, fontsize=9.5, loc="left", color=QUIET, pad=3)
+                axes.set_title(title, fontsize=9, loc="left", color=QUIET, pad=3)
         return as_png(figure)
 
 
@@ -142,10 +142,11 @@ def _draw_histograms(axes: Axes, one: Detection) -> None:
     import numpy as np
 
     both = one.known.double().numpy(), one.foreign.double().numpy()
-    logarithmic = one.score == "leverage"  # of noise it can be a thousand times that of known images
+    # MSP of an lda head can be near 0 throughout, and leverage of noise a thousand times that of known images.
+    logarithmic = one.score in ("MSP", "leverage")
     edges = _edges(both, logarithmic)
     for values, colour in zip(both, (KNOWN, FOREIGN), strict=True):
-        shares = np.histogram(values, edges)[0] / len(values)
+        shares = np.histogram(values.clip(edges[0], edges[-1]), edges)[0] / len(values)
         axes.stairs(shares, edges, fill=True, color=colour, alpha=0.28)
         axes.stairs(shares, edges, color=colour, linewidth=1.2)
     axes.set(xlim=(edges[0], edges[-1]), ylim=(0, None), xscale="log" if logarithmic else "linear", yticks=[])
@@ -162,7 +163,7 @@ def _edges(parts: Sequence[NDArray[np.float64]], logarithmic: bool) -> NDArray[n
     high = max(float(np.quantile(values, 1 - tail)) for values in parts)
     if logarithmic:
         high = high or 1.0
-        low = max(low, 1e-6 * high)
+        low = max(low, 1e-300)
         return np.geomspace(low, high, BINS + 1) if low < high else np.array([low / 2, 2 * low])
     room = 0.0 if low < high else abs(low) or 1.0
     return np.linspace(low - room, high + room, BINS + 1)
