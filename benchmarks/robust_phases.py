@@ -40,7 +40,7 @@ NOTHING, NOISY_BASE = "nothing", "40 % of the labels of the base phase"
 NOISY_INCREMENTS = "40 % of the labels of the increments"
 TAILED_BASE, TAILED_INCREMENTS = "long tail in the base phase", "long tail in the increments"
 OTHER_HEADS = ("acil", "lda")
-HEADLINES = {(wrong, training) for wrong in (NOTHING, NOISY_BASE) for training in ("CE", "CE + LogitClip", "CE + ODNL")}
+HEADLINES = {(wrong, training) for wrong in (NOTHING, NOISY_BASE) for training in ("CE", "CE + LogitClip")}
 
 
 @dataclass(frozen=True)

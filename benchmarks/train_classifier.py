@@ -144,14 +144,15 @@ def detection(options: argparse.Namespace, network: nn.Module, learner: Analytic
 def scores(network: nn.Module, learner: AnalyticLearner, images: Tensor) -> dict[str, Tensor]:
     """(n,) scores of uint8 images by name: of the classifier, then of the head that takes its place."""
     logits = outputs(network, images)
-    of_head = torch.cat([learner(batch) for batch in images.split(BATCH)])
+    features = learner.extract(images)  # in evaluation mode, whatever the network's is
+    of_head = torch.cat([learner.classify(rows).detach() for rows in features.split(BATCH)])
     return {
         "msp": ood.msp(logits),
         "energy": ood.energy(logits),
         "max cosine": ood.max_cosine(logits),
         "head: msp": ood.msp(of_head),
         "head: max cosine": ood.max_cosine(of_head),
-        "head: leverage": torch.cat([learner.leverage(batch) for batch in images.split(BATCH)]),
+        "head: leverage": learner.leverage_of_features(features),
     }
 
 
