@@ -61,12 +61,10 @@ def max_cosine(logits: Tensor) -> Tensor:
     """(n,) float64 from logits (n, K): the largest cosine of a sample's logits and a class's axis, sign changed.
 
     It is the largest logit divided by the norm of all: how clearly they name one class, however large they are. That
-    is what LogitNorm trains, and what a ridge regression on 0 and 1 gives known images. Logits that are all zero have
-    cosine 0.
+    is what LogitNorm trains, which leaves the norm to chance. Take three classes at least: two logits that sum up to
+    zero, as those of linear discriminant analysis do, have one cosine whatever they are. Zeros have cosine 0.
 
-    References:
-        Wei et al., "Mitigating neural network overconfidence with logit normalization", ICML 2022, for the logits'
-        norm, which says little of where an image comes from.
+    The score is this project's own; see docs/robustness.md for what it is worth.
     """
     return -F.normalize(logits.double(), dim=1).max(dim=1).values
 

@@ -1,7 +1,7 @@
 """LogitClip's tau and ODNL's eta without clean labels: the accuracy on noisy labels of the base phase, held out.
 
     python benchmarks/choose_setting.py --epochs 24
-    python benchmarks/choose_setting.py --data folder:photos --taus 1 2 5 --etas --foreign gaussian
+    python benchmarks/choose_setting.py --data folder:photos --taus 1 2 5 --etas 0.5 1 --foreign gaussian
 
 Prints the accuracy on clean test labels beside it, which nobody without them could know.
 """
@@ -41,14 +41,14 @@ class Candidate:
     plugins: tuple[BaseSGDPlugin, ...] = ()
 
 
-def candidates(options: argparse.Namespace, shape: tuple[int, ...]) -> list[Candidate]:
+def candidates(options: argparse.Namespace, source: DataSource) -> list[Candidate]:
     """Cross-entropy, and each method with each of its settings."""
-    clipped = [Candidate(f"LogitClip, tau {tau:g}", criterion=LogitClip(tau=tau)) for tau in options.taus]
-    if not options.etas:
-        return [Candidate("CE"), *clipped]
-    foreign = foreign_images(options.foreign, None, shape)
-    beside = [Candidate(f"ODNL, eta {eta:g}", plugins=(ODNLPlugin(foreign, eta=eta),)) for eta in options.etas]
-    return [Candidate("CE"), *clipped, *beside]
+    found = [Candidate("CE")]
+    found += [Candidate(f"LogitClip, tau {tau:g}", criterion=LogitClip(tau=tau)) for tau in options.taus]
+    if options.etas:
+        foreign = foreign_images(options.foreign, None, source.shape, without=source.class_names)
+        found += [Candidate(f"ODNL, eta {eta:g}", plugins=(ODNLPlugin(foreign, eta=eta),)) for eta in options.etas]
+    return found
 
 
 def of_classes(data: LabelledTensors, classes: list[int]) -> LabelledTensors:
@@ -92,7 +92,7 @@ def main() -> None:
     source = load_data(options.data, seed=0)
     classes = phase_classes(source.num_classes, options.phases)[0]
     noisy = of_classes(add_label_noise(source.train, options.label_noise, groups=[classes]), classes)
-    for candidate in candidates(options, source.shape):
+    for candidate in candidates(options, source):
         held_out, clean = accuracies(source, noisy, classes, candidate, options.epochs)
         agreement = f"{100 * held_out:.2f} % of held-out noisy labels, {100 * clean:.2f} % of clean test labels"
         print(f"{candidate.name}: {agreement}", flush=True)

@@ -3,8 +3,8 @@
     python benchmarks/robust_phases.py --output runs/robust-phases -- --epochs 24
     python benchmarks/robust_phases.py --foreign folder:cifar-10/train -- --data folder:tiny-imagenet-32 --epochs 60
 
-Every row is an ``acil run`` whose folder is left there; finished ones are not run again. What each backbone gives with
-another head is measured on the features of its run. Writes robust-phases.md.
+Every row is an ``acil run`` whose folder is left there; finished ones are not run again. What each backbone
+gives with each head is measured on the features of its run. Writes robust-phases.md.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import sys
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 
 from readouts import Features, accuracies, new_learner
@@ -39,7 +40,7 @@ BASE, INCREMENTS = ("--corrupt", "base"), ("--corrupt", "increments")
 NOTHING, NOISY_BASE = "nothing", "40 % of the labels of the base phase"
 NOISY_INCREMENTS = "40 % of the labels of the increments"
 TAILED_BASE, TAILED_INCREMENTS = "long tail in the base phase", "long tail in the increments"
-OTHER_HEADS = ("acil", "lda")
+HEADS = ("acil", "lda")
 HEADLINES = {(wrong, training) for wrong in (NOTHING, NOISY_BASE) for training in ("CE", "CE + LogitClip")}
 
 
@@ -119,17 +120,19 @@ def figures(run: Path) -> tuple[float, ...]:
 
 
 def figures_of_heads(run: Path) -> tuple[float, ...]:
-    """What the second table shows of a run: base, average and last accuracy of each method on the run's features."""
+    """What the second table shows of a run: base, average and last accuracy of each head on the run's features.
+
+    Heads have the run's width and seed, and else their own settings.
+    """
     file = run / "heads.json"
-    if not file.exists():
-        settings, features = RunSettings.from_config(RunFolder.open(run).config), Features.of_run(run)
-        measured = []
-        for method in OTHER_HEADS:
+    by_phase: dict[str, list[float]] = json.loads(file.read_text()) if file.exists() else {}
+    for method in HEADS:
+        if method not in by_phase:
+            settings, features = RunSettings.from_config(RunFolder.open(run).config), Features.of_run(run)
             learner = new_learner(features, method, settings.buffer_size, seed=settings.seed)
-            by_phase = accuracies(features, learner)
-            measured += [by_phase[0], statistics.mean(by_phase), by_phase[-1]]
-        write_atomically(file, json.dumps(measured).encode())
-    return tuple(json.loads(file.read_text()))
+            by_phase[method] = accuracies(features, learner)
+            write_atomically(file, json.dumps(by_phase).encode())
+    return tuple(f(by_phase[method]) for method in HEADS for f in (itemgetter(0), statistics.mean, itemgetter(-1)))
 
 
 def finished(output: Path, row: Row, seeds: int) -> list[Path]:
@@ -164,18 +167,16 @@ def table_of_runs(output: Path, rows: list[Row], common: list[str], seeds: int) 
 
 def table_of_heads(output: Path, rows: list[Row], seeds: int) -> list[str]:
     """One line for each row that has finished runs: what its backbones give with each head."""
-    names = [f"{method}: {what}" for method in OTHER_HEADS for what in ("head", "average", "last")]
+    names = [f"{method}: {what}" for method in HEADS for what in ("head", "average", "last")]
     lines = [f"| wrong | base training | {' | '.join(names)} |", "| --- | --- |" + " ---: |" * len(names)]
     found = [(row, finished(output, row, seeds)) for row in rows]
     lines += [f"| {row.wrong} | {row.training} | {cells(map(figures_of_heads, runs))} |" for row, runs in found if runs]
     return lines
 
 
-def write_tables(options: argparse.Namespace, rows: list[Row]) -> None:
-    """Markdown from the runs that have ended."""
-    lines = table_of_runs(options.output, rows, options.common, options.seeds)
-    lines += ["", *table_of_heads(options.output, rows, options.seeds)]
-    (options.output / "robust-phases.md").write_text("\n".join(lines) + "\n")
+def write(output: Path, *tables: list[str]) -> None:
+    """Markdown of these tables."""
+    (output / "robust-phases.md").write_text("\n\n".join("\n".join(table) for table in tables) + "\n")
 
 
 def main() -> None:
@@ -206,8 +207,10 @@ def main() -> None:
             if error := future.result():
                 bar.print(f"{futures[future]}: {error}")
             bar.advance(task)
-            write_tables(options, rows)
-    write_tables(options, rows)
+            write(options.output, table_of_runs(options.output, rows, options.common, options.seeds))
+    # Heads come last: they would take time from runs whose seconds are counted.
+    of_runs = table_of_runs(options.output, rows, options.common, options.seeds)
+    write(options.output, of_runs, table_of_heads(options.output, rows, options.seeds))
 
 
 if __name__ == "__main__":

@@ -140,7 +140,10 @@ def refuse_other_settings(rows: list[Row], options: argparse.Namespace) -> None:
     for row in rows:
         file = options.output / row.file
         if file.exists():
-            made = json.loads(file.read_text())["settings"]
+            content = json.loads(file.read_text())
+            if "heads" not in content:
+                raise SystemExit(f"{file} was made by an earlier version; choose another --output")
+            made = content["settings"]
             wanted = {name: value for name, value in vars(parse(command(row, options)[2:])).items() if name != "output"}
             if different := [name for name in wanted if made.get(name) != wanted[name]]:
                 raise SystemExit(f"{file} was made with another {', '.join(different)}; choose another --output")
@@ -209,7 +212,8 @@ def by_noise(figures: Figures, cell: str, *measures: Callable[[Mapping[str, Any]
 def tail_table(figures: Figures) -> list[str]:
     """Accuracy over all classes, and those with many, medium and few samples.
 
-    Of the classifier that was trained, then of the heads that take its place.
+    Of the classifier that was trained, with the running normalisation statistics of its training as published figures
+    have them, then of the heads that take its place.
     """
     groups = ("all", "many", "medium", "few")
     lines = ["| data | training | classified by | all | many-shot | medium-shot | few-shot |"]

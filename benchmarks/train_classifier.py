@@ -142,17 +142,18 @@ def detection(options: argparse.Namespace, network: nn.Module, learner: Analytic
 
 
 def scores(network: nn.Module, learner: AnalyticLearner, images: Tensor) -> dict[str, Tensor]:
-    """(n,) scores of uint8 images by name: of the classifier, then of the head that takes its place."""
+    """(n,) scores of uint8 images by name: of the classifier, then of the ridge regression in its place."""
     logits = outputs(network, images)
     features = learner.extract(images)  # in evaluation mode, whatever the network's is
-    of_head = torch.cat([learner.classify(rows).detach() for rows in features.split(BATCH)])
+    with torch.no_grad():
+        ridge = torch.cat([learner.classify(rows) for rows in features.split(BATCH)])
     return {
         "msp": ood.msp(logits),
         "energy": ood.energy(logits),
         "max cosine": ood.max_cosine(logits),
-        "head: msp": ood.msp(of_head),
-        "head: max cosine": ood.max_cosine(of_head),
-        "head: leverage": learner.leverage_of_features(features),
+        "acil: msp": ood.msp(ridge),
+        "acil: max cosine": ood.max_cosine(ridge),
+        "acil: leverage": learner.leverage_of_features(features),
     }
 
 
@@ -185,7 +186,6 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
     network = training.model
     counts = torch.bincount(samples.targets, minlength=source.num_classes).tolist()
     groups = shot_groups(dict(enumerate(counts)))
-    settled = outputs(network, test.inputs).argmax(dim=1)
     fitted = outputs(network, samples.inputs).argmax(dim=1)
     true = samples.true_targets if isinstance(samples, NoisyTensors) else samples.targets
     learners = {method: create_learner(network.backbone, method=method).to(options.device) for method in HEADS}
@@ -199,7 +199,6 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
         "best": max(watch.accuracy.values()),
         "by_epoch": watch.accuracy,
         "groups": by_group(watch.predictions, test.targets, groups),
-        "settled_groups": by_group(settled, test.targets, groups),
         "heads": heads,
         "fitted_labels": share(fitted == samples.targets),
         "fitted_true_labels": share(fitted == true),

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from acil.cli.detection import Detection, KnownImages
 
 KNOWN, FOREIGN = LINE, "#d9822b"
-COLOURS = (LINE, "#d9822b", "#2a9d6f", "#8a4fa3", "#7a7a7a", "#c0392b")
+COLOURS = (LINE, "#d9822b", "#2a9d6f", "#8a4fa3", "#d16ba5", "#c0392b")
 CURVE_WIDTHS = (3.2, 2.5, 1.9, 1.9, 1.3, 1.9)  # so that a curve shows beneath another
 WIDTH = 9.0  # inches, as all pictures
 HEADING = 1.25  # inches above the panels
@@ -45,14 +45,18 @@ def histograms_picture(known: KnownImages, detections: Sequence[Detection]) -> b
     width = (WIDTH - 2 * MARGIN - gap * (columns - 1)) / columns
     with style():
         figure = new_figure(WIDTH, HEADING + pitch * len(rows) + 0.1)
-        write_title(figure, _title(known), "further right is more foreign; above each panel, its AUROC")
+        write_title(
+            figure,
+            _title(known),
+            "further right is more foreign, MSP and leverage on a logarithmic scale; above each panel, its AUROC",
+        )
         _write_legend(figure, {"known": KNOWN, "foreign": FOREIGN})
         for row, of_source in enumerate(rows):
             top = HEADING + row * pitch
             _write_name(figure, top, _name(of_source))
             for column, one in enumerate(of_source):
                 axes = _panel(figure, MARGIN + column * (width + gap), top + 0.47, width, height)
-                _draw_histograms(axes, one)
+                draw_histograms(axes, one)
                 title = f"{one.score}  {100 * one.metrics.auroc:.1f} %"
                 axes.set_title(title, fontsize=9, loc="left", color=QUIET, pad=3)
         return as_png(figure)
@@ -138,7 +142,8 @@ def _write_legend(figure: Figure, colours: dict[str, str]) -> None:
     )
 
 
-def _draw_histograms(axes: Axes, one: Detection) -> None:
+def draw_histograms(axes: Axes, one: Detection) -> None:
+    """Draw the shares of known and of foreign images by their score."""
     import numpy as np
 
     both = one.known.double().numpy(), one.foreign.double().numpy()
@@ -155,15 +160,15 @@ def _draw_histograms(axes: Axes, one: Detection) -> None:
 
 
 def _edges(parts: Sequence[NDArray[np.float64]], logarithmic: bool) -> NDArray[np.float64]:
-    """Of bins that hold nearly all values of each part; on a logarithmic axis values are 0 or more."""
+    """Of bins for nearly all values of each part; on a logarithmic axis for nearly all that are above 0."""
     import numpy as np
 
     tail = (1 - SHOWN) / 2
+    parts = [values[values > 0] for values in parts] if logarithmic else parts
+    parts = [values for values in parts if len(values)] or [np.ones(1)]
     low = min(float(np.quantile(values, tail)) for values in parts)
     high = max(float(np.quantile(values, 1 - tail)) for values in parts)
     if logarithmic:
-        high = high or 1.0
-        low = max(low, 1e-300)
         return np.geomspace(low, high, BINS + 1) if low < high else np.array([low / 2, 2 * low])
     room = 0.0 if low < high else abs(low) or 1.0
     return np.linspace(low - room, high + room, BINS + 1)

@@ -20,7 +20,7 @@ from rich.progress import Progress
 from acil import AnalyticLearner
 from acil.cli import main
 from acil.cli.detection import FOREIGN_SEED, Detection, KnownImages, detect
-from acil.cli.detection_pictures import histograms_picture, roc_picture
+from acil.cli.detection_pictures import draw_histograms, histograms_picture, roc_picture
 from acil.ood import evaluate_ood
 from acil.scenarios import foreign_images, load_data
 
@@ -121,6 +121,7 @@ def test_figures_are_those_of_the_learner_in_python(run: Path, photos: Path, oth
     scores = {"leverage": learner.leverage}
     with torch.no_grad():
         scores["max logit"] = lambda images: -learner(images).amax(dim=1)
+        scores["max cosine"] = lambda images: -(learner(images) / learner(images).norm(dim=1, keepdim=True)).amax(dim=1)
         for row in found["detections"]:
             if row["score"] in scores:
                 expected = evaluate_ood(*(scores[row["score"]](images) for images in (known, foreign)))
@@ -254,6 +255,20 @@ def detections(foreign: torch.Tensor, sources: int) -> list[Detection]:
         for source in range(sources)
         for score, values in known.items()
     ]
+
+
+def test_every_image_is_in_its_histogram() -> None:
+    """However many scores are 0, which a logarithmic axis cannot show: the others still differ on it."""
+    from matplotlib.figure import Figure
+
+    known = torch.cat([torch.zeros(20), torch.logspace(-6, 0, 30)])
+    foreign = torch.logspace(-3, 0, 40)
+    axes = Figure().add_subplot()
+    draw_histograms(axes, Detection("blobs", "MSP", known, foreign, evaluate_ood(known, foreign)))
+    shares = [patch.get_data().values for patch in axes.patches]
+    assert [one.sum() for one in shares] == pytest.approx([1.0] * 4)
+    assert sum(shares[0] > 0) > 15
+    assert sum(shares[2] > 0) > 15
 
 
 @pytest.mark.parametrize("foreign", [torch.zeros(1), torch.full((3,), 1e30), torch.linspace(0, 1, 50)])
