@@ -230,21 +230,28 @@ def tail_table(figures: Figures) -> list[str]:
 
 
 def detection_table(figures: Figures) -> list[str]:
-    """False positives at 95 % and AUROC of each score on each foreign source."""
-    lines = [
-        "| training | accuracy | foreign images | score | FPR95 | AUROC |",
-        "| --- | ---: | --- | --- | ---: | ---: |",
-    ]
-    for (table, _, method), found in figures.items():
-        if table != "detection":
-            continue
-        accuracy = spread([row["last"] for row in found])
-        for place, cell in enumerate(found[0]["detection"]):
-            of_seeds = [row["detection"][place] for row in found]
-            name = Path(cell["source"].removeprefix("folder:")).parent.name if "/" in cell["source"] else cell["source"]
-            rates = f"{spread([one['fpr95'] for one in of_seeds])} | {spread([one['auroc'] for one in of_seeds])}"
-            lines.append(f"| {method} | {accuracy} | {name} | {cell['score']} | {rates} |")
+    """False positives at 95 % and AUROC of each score on each foreign source, a column for each training."""
+    trainings = {method: found for (table, _, method), found in figures.items() if table == "detection"}
+    headings = [f"{method}, right on {spread([row['last'] for row in found])} %" for method, found in trainings.items()]
+    lines = ["| foreign images | score | " + " | ".join(headings) + " |", "| --- | --- |" + " ---: |" * len(headings)]
+    columns = [by_score(found) for found in trainings.values()]
+    for source, score in columns[0] if columns else ():
+        name = Path(source.removeprefix("folder:")).parent.name if "/" in source else source
+        cells = " | ".join(column[source, score] for column in columns)
+        lines.append(f"| {name} | {score} | {cells} |")
     return lines
+
+
+def by_score(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], str]:
+    """FPR95 and AUROC over seeds, by foreign source and score."""
+    measured: dict[tuple[str, str], list[Mapping[str, float]]] = {}
+    for row in rows:
+        for one in row["detection"]:
+            measured.setdefault((one["source"], one["score"]), []).append(one)
+    return {
+        place: f"{spread([one['fpr95'] for one in seeds])} / {spread([one['auroc'] for one in seeds])}"
+        for place, seeds in measured.items()
+    }
 
 
 def write_tables(rows: list[Row], options: argparse.Namespace) -> None:
