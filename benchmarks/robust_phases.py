@@ -126,12 +126,12 @@ def figures_of_heads(run: Path) -> tuple[float, ...]:
     """
     file = run / "heads.json"
     by_phase: dict[str, list[float]] = json.loads(file.read_text()) if file.exists() else {}
-    for method in HEADS:
-        if method not in by_phase:
-            settings, features = RunSettings.from_config(RunFolder.open(run).config), Features.of_run(run)
+    if missing := [method for method in HEADS if method not in by_phase]:
+        settings, features = RunSettings.from_config(RunFolder.open(run).config), Features.of_run(run)
+        for method in missing:
             learner = new_learner(features, method, settings.buffer_size, seed=settings.seed)
             by_phase[method] = accuracies(features, learner)
-            write_atomically(file, json.dumps(by_phase).encode())
+        write_atomically(file, json.dumps(by_phase).encode())
     return tuple(f(by_phase[method]) for method in HEADS for f in (itemgetter(0), statistics.mean, itemgetter(-1)))
 
 
